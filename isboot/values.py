@@ -8,6 +8,7 @@ A stage checks what enters it and gives one of these; behind that border the typ
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
@@ -46,6 +47,37 @@ class Secret:
         return hash(self._value)
 
 
+_ISCSI_NAME = re.compile(
+    r"iqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[a-z0-9]([a-z0-9.-]*)(:[a-z0-9.:_-]*)?"
+    r"|eui\.[0-9a-f]{16}|naa\.([0-9a-f]{16}|[0-9a-f]{32})"
+)
+ISCSI_NAME_MAXIMUM_BYTES = 223  #: RFC 7143 §4.2.7.1
+
+
+def iscsi_name_fault(name: str) -> str:
+    """
+    Say why this is no iSCSI name, or "" when it is one.
+
+    Upper case passes: RFC 3722 folds it.  An underscore passes in the part the owner of the name chose, though
+    RFC 3722 §6.2 prohibits it: many targets are named with one, and the firmware has logged in by then.
+
+    :source: RFC 7143 §4.2.7, RFC 3722, RFC 3980
+    """
+    if not name:
+        return "it is empty"
+    if len(name) > ISCSI_NAME_MAXIMUM_BYTES:
+        return f"it has {len(name)} characters, more than {ISCSI_NAME_MAXIMUM_BYTES}"
+    if _ISCSI_NAME.fullmatch(name.lower()) and name.isascii():
+        return ""
+    if not name.lower().startswith(("iqn.", "eui.", "naa.")):
+        return "it does not begin with iqn., eui. or naa."
+    return "it has not the form " + {
+        "iqn": "iqn.YYYY-MM.DOMAIN[:anything of a-z 0-9 . : -]",
+        "eui": "eui. and 16 hexadecimal digits",
+        "naa": "naa. and 16 or 32 hexadecimal digits",
+    }[name[:3].lower()]
+
+
 # --- firmware: the iBFT, as the firmware meant it ----------------------------------------------------------
 
 
@@ -54,7 +86,7 @@ class Problem:
     """
     Something in a table that is not as the specification says.
 
-    :param severity: "error" (the structure is left out), "warning" or "note"
+    :param severity: "error" (the structure is left out, the field not used), "warning" or "note"
     :param code: stable short name: checksum, length, pointer-range, string-range, ...
     :param where: "table", "control", "initiator", "nicN", "targetN", then ".field" by its JSON name
     :param offset: bytes from the start of the table; None where the source has no bytes (sysfs)
@@ -232,6 +264,7 @@ class BootConfig:
     """
     :param source: where it came from, for messages: "iBFT (memory)", "kernel command line", "URL"
     :param is_boot: the device carries the machine's root
+    :param warnings: what was left out or overruled on the way here, a line each, no secret in it
     """
 
     source: str
@@ -240,6 +273,7 @@ class BootConfig:
     paths: tuple[PathConfig, ...]
     policy: Policy
     is_boot: bool
+    warnings: tuple[str, ...] = ()
 
 
 # --- network -----------------------------------------------------------------------------------------------
