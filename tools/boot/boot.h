@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/*
+ * isboot-boot: the little program around the boot that must need nothing from any disk.  One static binary:
+ *
+ *   isboot-boot world TREE PROGRAM [ARGUMENT ...]   make a mount namespace rooted in a ramfs that holds a copy
+ *                                                   of TREE, and run PROGRAM there
+ *   isboot-boot join PID PROGRAM [ARGUMENT ...]     run PROGRAM in the namespace of process PID
+ *   isboot-boot tell WORD                           say WORD (arm, disarm, flush, finish) to every launcher
+ *   /shutdown VERB ...                              systemd-shutdown's last step: unmount the root, have isboot
+ *                                                   flush and log out, then reboot(2)
+ */
+
+#define CONTROL_DIRECTORY "/run/isboot/control"
+
+/* One line to the kernel's log, "isboot: ..."; works when nothing else does. */
+__attribute__((format(printf, 1, 2))) void say(const char *format, ...);
+
+int world(int count, char **arguments);
+int join_world(int count, char **arguments);
+int tell(const char *word, int timeout_ms);
+int shut_down(const char *verb);
+
+/* Copies a tree: directories, files, symbolic links; modes kept, everything owned by root. */
+int copy_tree(const char *from, const char *to);
