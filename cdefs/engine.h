@@ -184,9 +184,19 @@ int isboot_lane_attach(isboot_lane *lane, const struct isboot_session *session, 
  * in the kernel; after LOST, LOGGED_OUT the caller closes the socket.  Without an attached session it serves
  * nothing and returns -ENOTCONN.
  *
+ * After ABANDONED and isboot_lane_close_ublk() it may be run again on the same session: it then serves only
+ * exchanges (the last SYNCHRONIZE CACHE, the LOGOUT).
+ *
  * Returns enum isboot_reason, or a negative errno if the ring itself fails.
  */
 int isboot_lane_run(isboot_lane *lane, struct isboot_loss *loss);
+
+/*
+ * No session and no hope of one (the give-up time is over, or the machine shuts down with every path down):
+ * completes what is unfinished with `code` (a negative errno), and everything that still comes, until
+ * isboot_lane_stop() or, ublk, ABANDONED.  On the lane's thread, instead of isboot_lane_run().
+ */
+int isboot_lane_fail(isboot_lane *lane, int32_t code);
 
 /* Any thread: makes isboot_lane_run() return STOPPED after what is in flight is done (`drain`) or at once. */
 int isboot_lane_stop(isboot_lane *lane, bool drain);
