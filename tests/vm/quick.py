@@ -1,0 +1,107 @@
+"""
+The quick guest: a Debian 13 root on a local disk, the working tree of now, an agent, and nothing else.
+
+QEMU loads the kernel; a small initramfs mounts the disk; PID 1 is a shell that runs the agent.  No init
+system, no udev, no isboot package: what is imported is the working tree, in /run/rig/tree, with the C engine
+built for the guest.  Six seconds from power-on to the first command.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.vm import cache, engine, guest, rootfs
+from tests.vm.cache import REPOSITORY
+from tests.vm.guest import Guest
+from tests.vm.kernel import INSIDE, Archive, Kernel, kernel, quick_initramfs
+from tests.vm.network import Network
+from tests.vm.progress import say
+from tests.vm.qemu import Drive, Machine
+
+#: where the working tree is in the guest
+TREE = "/run/rig/tree"
+
+#: a file of the working tree larger than this stays out
+LARGEST_BYTES = 2 << 20
+
+
+def image(which: Kernel) -> Path:
+    """The quick guest's disk: ext4, the guest tree and the kernel's modules; never written by a guest."""
+
+    def make(path: Path) -> None:
+        # the page cache forgets an image that is not on the disk yet the moment QEMU opens it: sync first
+        script = f"truncate -s 4G {path}; mke2fs -q -t ext4 -L quick -d $ROOT {path}; sync {path}"
+        rootfs.run_inside(which.layers, script, is_chroot=False)
+
+    return cache.obtain(f"quick-image-{which.label}", cache.fingerprint(which.layer.name), make)
+
+
+def working_tree() -> bytes:
+    """The repository's files as they are now, tracked or not, as an archive to append to the initramfs."""
+    listed = subprocess.run(
+        ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    archive = Archive()
+    for name in sorted(filter(None, listed.split("\0"))):
+        file = REPOSITORY / name
+        if file.is_file() and file.stat().st_size < LARGEST_BYTES and file.suffix != ".so":
+            archive.file(
+                f"rig/tree/{name}", file.read_bytes(), 0o755 if file.stat().st_mode & 0o100 else 0o644
+            )
+    built = engine.extension()
+    if built:
+        for file in built.rglob("*.so"):
+            archive.file(f"rig/tree/{file.relative_to(built)}", file.read_bytes())
+    for name in ("agent.py", "quick-root"):
+        archive.file(f"rig/{name}", (INSIDE / name).read_bytes())
+    return archive.packed()
+
+
+@contextmanager
+def quick_guest(
+    label: str,
+    name: str = "quick",
+    *,
+    network: Network | None = None,
+    directory: Path | None = None,
+    drives: Sequence[Drive] = (),
+    memory_mib: int = 2048,
+    command_line: str = "",
+    extra: Sequence[str] = (),
+) -> Iterator[Guest]:
+    """
+    A quick guest, ready for commands.  The caller holds `guest_lock`.
+
+    Commands find the working tree with `PYTHONPATH` set and as their directory.  With a network, eth0 is
+    10.99.0.2/24 (eth1 10.99.1.2/24 ...); without, QEMU's NAT, where 10.0.2.2 is this machine's 127.0.0.1.
+
+    :param label: "6.12" or "7.2"
+    :param drives: more disks: /dev/vdb and so on
+    :param command_line: more words for the kernel
+    :param extra: more arguments of QEMU
+    """
+    which = kernel(label)
+    directory = directory or guest.new_directory(name)
+    initramfs = directory / "initramfs.img"
+    initramfs.write_bytes(quick_initramfs(which).read_bytes() + working_tree())
+    nics = network.nics if network else 1
+    machine = Machine(
+        kernel=which.image,
+        initramfs=initramfs,
+        # panic=-1 with QEMU's -no-reboot: a kernel that panics ends the run at once
+        command_line=f"console=ttyS0 panic=-1 net.ifnames=0 tsc=reliable rig.nics={nics}"
+        f" rig.net={'tap' if network else 'user'} {command_line}",
+        network=network,
+        drives=[Drive(image(which)), *drives],
+        memory_mib=memory_mib,
+        extra=extra,
+    )
+    with guest.running(machine, directory) as running:
+        running.wait_agent(60)
+        say(f"quick guest up, kernel {which.release}, logs in {directory}")
+        yield running

@@ -1,0 +1,55 @@
+"""The rig itself: does it boot, run, notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.vm.progress import RigError
+from tests.vm.rig import Rig
+
+pytestmark = pytest.mark.guest
+
+
+def test_quick_guest_runs_the_working_tree_beside_ublk(rig: Rig, kernel_label: str) -> None:
+    target = rig.target()
+    guest = rig.quick(kernel_label)
+    run = guest.channel.run
+    assert run("uname -r").output.startswith(f"{kernel_label}.")
+    run("modprobe ublk_drv && test -c /dev/ublk-control")
+    assert run(["python3", "-c", "import isboot; print(isboot.__file__)"]).output.startswith("/run/rig/tree/")
+    connect = f"import socket; socket.create_connection(('10.99.0.1', {target.port}), 5)"
+    run(["python3", "-c", connect])
+    guest.power_off(20)
+
+
+def test_agent_reports_status_output_and_time_out(rig: Rig) -> None:
+    channel = rig.quick("6.12").channel
+    ended = channel.run("echo out; echo err >&2; exit 3", is_checked=False)
+    assert (ended.status, sorted(ended.output.split())) == (3, ["err", "out"])
+    with pytest.raises(RigError, match="exit 4"):
+        channel.run("exit 4")
+    with pytest.raises(RigError, match="time was up"):
+        channel.run("echo before; sleep 100", 1)
+    # a daemon that keeps the pipe does not keep the command
+    channel.run("sleep 100 & echo started", 5)
+    slow = channel.start("sleep 0.5; echo slow")
+    assert channel.run("echo fast").output == "fast\n"
+    assert slow.wait() == (0, b"slow\n")
+    data = bytes(range(256)) * 1000
+    channel.write("/tmp/data", data)
+    assert channel.read("/tmp/data") == data
+
+
+def test_complaint_of_the_kernel_is_noticed(rig: Rig) -> None:
+    guest = rig.quick("6.12")
+    guest.channel.run("echo 'rig: BUG: unable to handle nothing at all' > /dev/kmsg")
+    guest.qemu.wait_for("unable to handle nothing", 5)
+    with pytest.raises(RigError, match="unable to handle nothing"):
+        rig.check_kernels()
+    rig.guests.clear()
+
+
+def test_console_wait_is_bounded_and_shows_the_console(rig: Rig) -> None:
+    guest = rig.quick("6.12")
+    with pytest.raises(RigError, match=r"(?s)did not appear within 0\.2 s.*Run /init"):
+        guest.qemu.wait_for("never to be seen", 0.2)
