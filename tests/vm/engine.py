@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.vm import cache, rootfs
-from tests.vm.cache import REPOSITORY
+from tests.vm import cache, rootfs, source
+from tests.vm.progress import RigError
 
 #: what the build reads
-INPUTS = ("cdefs", "isboot/engine", "setup.py", "pyproject.toml")
+INPUTS = ("cdefs", "isboot/engine", "isboot/__init__.py", "bpf", "setup.py", "pyproject.toml")
 
 
 def extension() -> Path | None:
-    """Directory with `isboot/_engine*.so` for Debian 13; None while the repository has no cdefs/build.py."""
-    if not (REPOSITORY / "cdefs/build.py").exists():
+    """
+    Directory with `isboot/_engine*.so` for Debian 13; None while the repository has no cdefs/build.py.
+
+    :raises RigError: the C does not compile
+    """
+    chosen = source.files(*INPUTS)
+    if not any(file.name == "cdefs/build.py" for file in chosen):
         return None
-    inputs = [REPOSITORY / name for name in INPUTS]
 
     def make(path: Path) -> None:
-        path.mkdir()
+        source.write(chosen, path / "source")
         script = """
-        mkdir /tmp/source
-        cp -r /source/cdefs /source/isboot /source/setup.py /source/pyproject.toml /tmp/source
-        if test -d /source/bpf; then cp -r /source/bpf /tmp/source; fi
+        cp -r /result/source /tmp/source
         cd /tmp/source
-        rm -f isboot/_engine*.so
         python3 setup.py -q build_ext --build-lib /result
         """
-        binds = ((REPOSITORY, "/source"), (path, "/result"))
-        rootfs.run_inside([rootfs.tree(rootfs.TOOLS)], script, binds=binds)
+        try:
+            rootfs.run_inside([rootfs.tree(rootfs.TOOLS)], script, binds=((path, "/result"),))
+        except RigError as error:
+            hint = "ISBOOT_RIG_COMMIT=HEAD takes the last commit instead of the working tree"
+            raise RigError(f"the engine does not build: {error}\nhint: {hint}") from None
 
-    return cache.obtain("engine", cache.fingerprint(rootfs.SUITE, *inputs), make)
+    key = cache.fingerprint(rootfs.SUITE, source.fingerprint(chosen))
+    return cache.obtain("engine", key, make) / "isboot"

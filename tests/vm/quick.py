@@ -8,13 +8,11 @@ built for the guest.  Six seconds from power-on to the first command.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.vm import cache, engine, guest, rootfs
-from tests.vm.cache import REPOSITORY
+from tests.vm import cache, engine, guest, rootfs, source
 from tests.vm.guest import Guest
 from tests.vm.kernel import INSIDE, Archive, Kernel, kernel, quick_initramfs
 from tests.vm.network import Network
@@ -23,9 +21,6 @@ from tests.vm.qemu import Drive, Machine
 
 #: where the working tree is in the guest
 TREE = "/run/rig/tree"
-
-#: a file of the working tree larger than this stays out
-LARGEST_BYTES = 2 << 20
 
 
 def image(which: Kernel) -> Path:
@@ -41,22 +36,13 @@ def image(which: Kernel) -> Path:
 
 def working_tree() -> bytes:
     """The repository's files as they are now, tracked or not, as an archive to append to the initramfs."""
-    listed = subprocess.run(
-        ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
     archive = Archive()
-    for name in sorted(filter(None, listed.split("\0"))):
-        file = REPOSITORY / name
-        if file.is_file() and file.stat().st_size < LARGEST_BYTES and file.suffix != ".so":
-            archive.file(
-                f"rig/tree/{name}", file.read_bytes(), 0o755 if file.stat().st_mode & 0o100 else 0o644
-            )
+    for file in source.files():
+        archive.file(f"rig/tree/{file.name}", file.data, file.mode)
     built = engine.extension()
     if built:
-        for file in built.rglob("*.so"):
-            archive.file(f"rig/tree/{file.relative_to(built)}", file.read_bytes())
+        for extension in built.glob("*.so"):
+            archive.file(f"rig/tree/isboot/{extension.name}", extension.read_bytes())
     for name in ("agent.py", "quick-root"):
         archive.file(f"rig/{name}", (INSIDE / name).read_bytes())
     return archive.packed()

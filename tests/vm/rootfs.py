@@ -50,7 +50,8 @@ TOOLS = Tree(
     "buildd",
     (
         "debhelper", "dh-python", "python3-all-dev", "python3-cffi", "python3-setuptools", "liburing-dev",
-        "libisal-dev", "systemtap-sdt-dev", "pybuild-plugin-pyproject", "grub-pc-bin", "grub-efi-amd64-bin", "grub-common", "lintian",
+        "libisal-dev", "systemtap-sdt-dev", "pybuild-plugin-pyproject", "grub-pc-bin", "grub-efi-amd64-bin",
+        "grub-common", "lintian",
     ),
 )  # fmt: skip
 
