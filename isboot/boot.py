@@ -1,0 +1,122 @@
+"""
+The story of a boot: bytes the firmware left -> a configuration -> a NIC -> a session -> a disk.
+
+Each step is one stage; what passes between them stands in values.py.  The same road is taken again after
+every lost connection, from `connect` on.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from isboot.block import parameters, udev
+from isboot.block.device import Control, Device
+from isboot.config import boot as sources
+from isboot.config import cmdline
+from isboot.errors import RedirectError
+from isboot.firmware import find
+from isboot.network import connect as tcp
+from isboot.network import nic
+from isboot.session import connection, fence, identity, isid, lun
+from isboot.session.control import Control as ScsiControl
+from isboot.values import BootConfig, IbftTable, LunFacts, NegotiatedSession, NicState, PathConfig
+
+CONNECT_TIMEOUT_S = 5.0
+MAX_REDIRECTS = 4
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A session in full feature phase, and the disk that was found behind it."""
+
+    sock: socket.socket
+    session: NegotiatedSession
+    facts: LunFacts
+    path: PathConfig
+    interface: str  #: "" where the host routes
+
+
+def find_table(options: cmdline.KernelOptions, root: Path = Path("/")) -> list[IbftTable]:
+    """Stage 1, firmware: every table there is; none at all is no error yet (netroot= may serve)."""
+    return find.find_tables(root=root) if options.enabled else []
+
+
+def configure(tables: list[IbftTable], options: cmdline.KernelOptions) -> BootConfig:
+    """Stage 2, config: what to boot from, by the precedence of the sources."""
+    return sources.from_sources(tables, options)
+
+
+def bring_up(config: BootConfig) -> dict[int, NicState]:
+    """Stage 3, network: every NIC that a path needs, by its index."""
+    states = {}
+    for wanted in config.nics:
+        portals = [path.portal for path in config.paths if path.nic == wanted]
+        if portals:
+            states[wanted.index] = nic.configure(
+                wanted, portals, carrier_timeout_s=config.policy.carrier_timeout_ms / 1000
+            )
+    return states
+
+
+def connect(
+    config: BootConfig,
+    path: PathConfig,
+    nics: Mapping[int, NicState],
+    lane: int,
+    *,
+    expected: LunFacts | None,
+    resolve_names: bool,
+) -> Attached:
+    """
+    Stage 4, session: connect, log in, see what disk is there.
+
+    :param expected: the disk this must be, after a loss: it is then fenced from commands of the old session
+        before anything is issued on the new one
+    :raises IsbootError: of the network or the session stage
+    """
+    state = nics.get(path.nic.index) if path.nic else None
+    portal = path.portal
+    name = isid.compute(config.initiator_name, path.nic.mac if path.nic else "", lane)
+    for _ in range(MAX_REDIRECTS + 1):
+        sock = tcp.connect(
+            portal,
+            interface=state.name if state else None,
+            timeout_s=CONNECT_TIMEOUT_S,
+            resolve_names=resolve_names,
+        )
+        try:
+            session = connection.login(sock, path, config.initiator_name, config.policy, name, portal)
+            control = ScsiControl(sock, session)
+            facts = lun.inspect(control)
+            if expected is not None:
+                identity.check(expected, facts)
+                fence.fence(control, session.lun)
+            return Attached(sock, control.negotiated(), facts, path, state.name if state else "")
+        except RedirectError as redirect:
+            sock.close()
+            portal = replace(portal, host=redirect.host, port=redirect.port)
+            last = redirect
+        except BaseException:
+            sock.close()
+            raise
+    raise last
+
+
+def make_disk(control: Control, attached: Attached, config: BootConfig, queues: int) -> Device:
+    """Stage 6, block: the device with the LUN's parameters and its names for udev, not started yet."""
+    policy = config.policy
+    device = Device.add(
+        control, queues=queues, depth=policy.depth // queues, max_io_bytes=policy.max_io_bytes
+    )
+    try:
+        udev.write(device.name, udev.properties(attached.facts, attached.path, device.depth))
+        device.set_parameters(parameters.from_lun(attached.facts, policy.max_io_bytes))
+    except BaseException:
+        device.delete()
+        raise
+    return device

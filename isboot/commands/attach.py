@@ -1,0 +1,81 @@
+"""isboot attach URL: a disk from any target; returns when the device is live."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from isboot.errors import ExitStatus, IsbootError, UsageError
+
+NAME = "attach"
+HELP = "make a disk of a LUN: iscsi://[CHAPNAME@]HOST[:PORT]/TARGETNAME/LUN"
+SESSIONS = Path("/sys/class/iscsi_session")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="LUN decimal or 16 hex digits; IPv6 hosts in brackets")
+    parser.add_argument(
+        "--chap-file", type=Path, metavar="F", help="TOML, mode 0600: name, secret, reverse_..."
+    )
+    parser.add_argument("--initiator", metavar="NAME", help="initiator name (default: this machine's)")
+    parser.add_argument("--digests", default="", metavar="LIST", help="header, data or header,data")
+    parser.add_argument("--depth", type=int, metavar="N", help="commands in flight, 1 to 4096")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="KEY=VALUE", help="`--param help` lists them"
+    )
+    parser.add_argument("--retry", type=float, default=0.0, metavar="SECONDS", help="keep trying to connect")
+    parser.add_argument("--foreground", action="store_true", help="stay, and end with the device")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def refuse_second_initiator(target_name: str, sessions: Path = SESSIONS) -> None:
+    """
+    Two initiators on one LUN destroy its file systems: the kernel's own must not be there.
+
+    :raises IsbootError: the kernel's initiator has a session with this target (exit status 75)
+    """
+    for entry in sorted(sessions.glob("session*/targetname")):
+        try:
+            name = entry.read_text(encoding="utf-8").strip()
+        except OSError:
+            continue
+        if name.lower() == target_name.lower():
+            raise IsbootError(
+                f"attaching {target_name}: the kernel's initiator has it already ({entry.parent.name})",
+                f"log it out first: iscsiadm -m node -T {target_name} --logout",
+                ExitStatus.TRY_AGAIN,
+            )
+
+
+def run(arguments: argparse.Namespace) -> ExitStatus:
+    from isboot.config import attach as config_attach
+
+    if "help" in arguments.param:
+        print(config_attach.parameter_help())
+        return ExitStatus.FINE
+    if os.geteuid() != 0:
+        raise IsbootError("attaching: not permitted", "run it as root", ExitStatus.NOT_PERMITTED)
+    if arguments.retry < 0:
+        raise UsageError(f"--retry {arguments.retry:g}: not a number of seconds from 0 on")
+    config = config_attach.from_arguments(
+        arguments.url,
+        chap_file=arguments.chap_file,
+        initiator_name=arguments.initiator,
+        digests=arguments.digests,
+        depth=arguments.depth,
+        parameters=arguments.param,
+    )
+    for path in config.paths:
+        refuse_second_initiator(path.target_name)
+    from isboot.daemon import start
+    from isboot.daemon.log import Level, Log
+
+    if arguments.foreground:
+        log = Log(to_kernel=False)
+        start.in_foreground(config, {}, log, is_armed=False, retry_s=arguments.retry)
+        return ExitStatus.FINE
+    device = start.in_background(config, {}, Level.INFO, retry_s=arguments.retry)
+    print(json.dumps({"device": device}) if arguments.json else f"/dev/{device}")
+    return ExitStatus.FINE

@@ -1,0 +1,76 @@
+"""isboot boot: from the firmware's table and the kernel command line to a device, and its keeper after."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from isboot.errors import ExitStatus, IsbootError
+from isboot.values import BootConfig
+
+NAME = "boot"
+HELP = "boot from the firmware's table (run by the initramfs)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
+
+
+def run(arguments: argparse.Namespace) -> ExitStatus:
+    from isboot.daemon.log import Level, Log
+
+    log = Log(to_kernel=not arguments.dry_run)
+    stage = "firmware"
+    try:
+        from isboot import boot
+        from isboot.config import cmdline
+
+        options = cmdline.parse(Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace"))
+        for warning in options.warnings:
+            log.say(warning, Level.WARNING)
+        tables = boot.find_table(options)
+        for table in tables:
+            log.say(
+                f"table: {table.signature} found ({table.source}), {table.oem_id} {table.oem_table_id}",
+                Level.NOTICE,
+            )
+        stage = "config"
+        config = boot.configure(tables, options)
+        if arguments.dry_run:
+            print(plan(config))
+            return ExitStatus.FINE
+        if os.geteuid() != 0:
+            raise IsbootError("booting: not permitted", "run it as root", ExitStatus.NOT_PERMITTED)
+        stage = "network"
+        nics = boot.bring_up(config)
+        for nic in nics.values():
+            log.say(f"NIC: {nic.name} ({nic.driver}) {nic.mac} has {nic.address}", Level.NOTICE)
+        stage = "session"
+        from isboot.daemon import armour, start
+
+        armour.keep_memory_free(log)
+        start.in_foreground(config, nics, log, is_armed=True, retry_s=start.FOR_EVER_S)
+    except IsbootError as error:
+        log.say(f"boot failed at {error.stage or stage}: {error.message}", Level.ERROR)
+        if error.hint:
+            log.say(f"hint: {error.hint}", Level.ERROR)
+        raise
+    return ExitStatus.FINE
+
+
+def plan(config: BootConfig) -> str:
+    """Give what a boot would do, as people read it."""
+    lines = [f"source     {config.source}", f"initiator  {config.initiator_name}"]
+    for nic in config.nics:
+        lines.append(
+            f"NIC {nic.index}      {nic.mac}, {nic.address or 'no address'}, gateway {nic.gateway or 'none'}"
+        )
+    for path in config.paths:
+        chap = "none"
+        if path.credentials:
+            chap = "mutual" if path.credentials.is_mutual else "one way"
+        by = f" by NIC {path.nic.index}" if path.nic else ""
+        where = f"{path.target_name} at {path.portal}{by}"
+        lines.append(f"path {path.index}     {where}, LUN {path.lun.hex()}, CHAP {chap}")
+    return "\n".join(lines)

@@ -1,0 +1,21 @@
+"""isboot detach DEV: the clean end of a device."""
+
+from __future__ import annotations
+
+import argparse
+
+from isboot.errors import ExitStatus
+
+NAME = "detach"
+HELP = "flush, log out and remove a device; one in use is refused"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("device", metavar="DEV", help="ublkb0 or /dev/ublkb0")
+
+
+def run(arguments: argparse.Namespace) -> ExitStatus:
+    from isboot.daemon import control
+
+    control.ask(control.find(arguments.device), "detach")
+    return ExitStatus.FINE

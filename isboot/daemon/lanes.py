@@ -1,0 +1,235 @@
+"""
+The lanes of a device: a thread each, which moves blocks in C and comes back to Python only for policy.
+
+The thread that made a ring uses it to its end, and the thread that fetched ublk's tags must live as long as
+the device: so it is this thread, too, that connects and logs in again after a loss.  New requests wait in
+the ring meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from isboot import boot
+from isboot._engine import lib
+from isboot.daemon import armour
+from isboot.daemon.channel import Connected, Message
+from isboot.daemon.log import Level, Log
+from isboot.daemon.shared import Shared
+from isboot.engine.lane import Lane, Loss, Reason
+from isboot.errors import ExitStatus, IdentityError, IsbootError
+from isboot.values import BootConfig, LunFacts, NicState
+
+BACKOFF_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  #: before attempt 1, 2, ...; the last goes on
+HARD_STOP_S = 5.0  #: between attempts that cannot succeed unless an administrator acts
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The ublk device a lane is to serve."""
+
+    ublkc_fd: int
+    first_queue: int
+    queues: int
+    queue_depth: int
+
+
+class LaneThread:
+    """
+    :param report: called on the lane's thread with what the launcher should know
+    :param on_end: called on the lane's thread when it can serve no more
+    """
+
+    def __init__(
+        self,
+        index: int,
+        device_id: int,
+        config: BootConfig,
+        nics: Mapping[int, NicState],
+        facts: LunFacts,
+        shared: Shared,
+        log: Log,
+        report: Callable[[Message], None],
+        on_end: Callable[[LaneThread], None],
+    ) -> None:
+        self.index = index
+        self._config = config
+        self._nics = nics
+        self._facts = facts
+        self._counters = shared.lane_counters(index)
+        self._log = log
+        self._report = report
+        self._on_end = on_end
+        policy = config.policy
+        depth = policy.depth // policy.queues
+        self.lane = Lane(
+            index=index,
+            device_id=device_id,
+            depth=depth,
+            max_io_bytes=policy.max_io_bytes,
+            block_size_bytes=facts.block_size_bytes,
+            command_timeout_ms=policy.command_timeout_ms,
+            nop_interval_ms=policy.nop_interval_ms,
+            nop_timeout_ms=policy.nop_timeout_ms,
+            has_fua=facts.has_fua,
+            buffers=shared.lane_buffers(index * depth),
+            shared=shared.counters,
+        )
+        self.attached: boot.Attached | None = None
+        self.is_abandoned = False  #: the device was stopped, every tag was given back
+        self.error: BaseException | None = None
+        self._opened: Opened | None = None
+        self._may_open = threading.Event()
+        self._has_ring = threading.Event()
+        self._has_fetched = threading.Event()
+        self._has_ended = threading.Event()
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._live, name=f"lane{index}", daemon=True)
+
+    # --- called from the worker's main thread ---
+
+    def start(self) -> None:
+        """Make the thread and its ring, ahead of the need."""
+        self._thread.start()
+        self._has_ring.wait()
+        self._raise_error()
+
+    def open(self, opened: Opened, attached: boot.Attached | None) -> None:
+        """
+        Fetch every tag of the device, then serve it.
+
+        :param attached: a session that stands already, or None: the lane makes its own
+        """
+        self._opened = opened
+        self.attached = attached
+        self._may_open.set()
+        self._has_fetched.wait()
+        self._raise_error()
+
+    def stop(self) -> None:
+        """Give up connecting, let go of the session; used when the end was asked for."""
+        self._is_stopping.set()
+        self.lane.stop(drain=False)
+
+    def join(self, timeout_s: float) -> bool:
+        return self._has_ended.wait(timeout_s)
+
+    def _raise_error(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    # --- the lane's own thread ---
+
+    def _live(self) -> None:
+        try:
+            armour.make_real_time(self._log)
+            self.lane.start()
+            self._has_ring.set()
+            self._may_open.wait()
+            if self._opened is None:
+                return
+            opened = self._opened
+            self.lane.open_ublk(opened.ublkc_fd, opened.first_queue, opened.queues, opened.queue_depth)
+            self._has_fetched.set()
+            self._serve()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._has_ring.set()
+            self._has_fetched.set()
+            self._has_ended.set()
+            self._on_end(self)
+
+    def _serve(self) -> None:
+        lost_at = time.monotonic()
+        wait_s = 0.0
+        while not self._is_stopping.is_set():
+            if self.attached is None:
+                self._counters.state = lib.ISBOOT_LANE_RECONNECTING
+                self.attached = self._connect(lost_at, wait_s)
+            if self.attached is None:
+                self._fail_all()
+                return
+            self.lane.attach(self.attached.session)
+            self._announce(self.attached)
+            reason, loss = self.lane.run()
+            if reason == Reason.ABANDONED:
+                self.is_abandoned = True
+                self.lane.close_ublk()
+                self._on_end(self)
+                reason, loss = self.lane.run()
+            self.attached.sock.close()
+            if reason != Reason.LOST or self.is_abandoned:
+                return
+            lost_at = time.monotonic()
+            wait_s = float(loss.time2wait_s)
+            self._tell_loss(loss)
+            self.attached = None
+
+    def _connect(self, lost_at: float, wait_s: float) -> boot.Attached | None:
+        """Try every path in turn; None when the give-up time is over or the end was asked for."""
+        give_up_at = lost_at + self._config.policy.give_up_ms / 1000
+        paths = self._config.paths
+        attempt = 0
+        while True:
+            pause_s = max(wait_s, BACKOFF_S[min(attempt // len(paths), len(BACKOFF_S) - 1)])
+            if self._is_stopping.wait(pause_s) or time.monotonic() > give_up_at:
+                return None
+            path = paths[attempt % len(paths)]
+            attempt += 1
+            wait_s = 0.0
+            try:
+                attached = boot.connect(
+                    self._config, path, self._nics, self.index, expected=self._facts, resolve_names=False
+                )
+            except IsbootError as error:
+                self.lane.probe_attempt(attempt, -int(error.exit_status))
+                level = Level.WARNING
+                if error.exit_status != ExitStatus.TRY_AGAIN:
+                    wait_s = HARD_STOP_S
+                    level = Level.ERROR
+                if isinstance(error, IdentityError):
+                    error.message += "; I/O waits, nothing is written to it"
+                self._log.say_once(f"lane{self.index}", f"{error.message} (attempt {attempt})", level)
+                continue
+            self.lane.probe_attempt(attempt, 0)
+            self._log.forget(f"lane{self.index}")
+            seconds = time.monotonic() - lost_at
+            self._log.say(f"connected to {attached.session.portal} again after {seconds:.3f} s", Level.NOTICE)
+            return attached
+
+    def _announce(self, attached: boot.Attached) -> None:
+        session = attached.session
+        self._report(
+            Connected(
+                self.index,
+                str(session.portal),
+                attached.interface,
+                session.isid.hex(),
+                session.header_digest,
+                session.data_digest,
+            )
+        )
+
+    def _tell_loss(self, loss: Loss) -> None:
+        session = self.attached.session if self.attached else None
+        where = f" to {session.portal}" if session else ""
+        code = f": {os.strerror(-loss.code)}" if loss.code else ""
+        detail = f" ({loss.detail})" if loss.detail else ""
+        self._log.say(
+            f"connection{where} lost: {loss.cause_text}{code}{detail}; {loss.in_flight} commands wait",
+            Level.WARNING,
+        )
+
+    def _fail_all(self) -> None:
+        """No session and no hope of one: what waits gets an error, so that power-off ends."""
+        import errno
+
+        self._log.say("no path to the disk within the give-up time: I/O fails from now on", Level.ERROR)
+        self.lane.fail(-errno.ENOLINK)
+        self.is_abandoned = True
+        self.lane.close_ublk()

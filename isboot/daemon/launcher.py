@@ -1,0 +1,335 @@
+"""
+The launcher: forks the worker and, ahead of need, a standby; answers the control socket.
+
+It holds nothing of the device (no /dev/ublkcN, no socket to the target), so it may fork at any time: a child
+that inherited the device's mapping would keep the kernel from handing it to the next worker.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from isboot import __version__
+from isboot._engine import lib
+from isboot.daemon import armour, channel, worker
+from isboot.daemon.channel import Channel, Connected, Done, Failed, Live, Refused, Request
+from isboot.daemon.control import Client, Server
+from isboot.daemon.log import Level, Log
+from isboot.daemon.shared import Shared, latency_us
+from isboot.errors import DaemonError, ExitStatus, IsbootError
+from isboot.values import BootConfig, NicState
+
+RESPAWN_S = 1.0  #: before a standby that ended at once is made again
+LANE_STATES = {
+    lib.ISBOOT_LANE_NEW: "reconnecting",
+    lib.ISBOOT_LANE_LIVE: "live",
+    lib.ISBOOT_LANE_RECONNECTING: "reconnecting",
+    lib.ISBOOT_LANE_STOPPED: "failed",
+}
+
+
+@dataclass(slots=True)
+class Child:
+    """A forked process: its role is "worker" or "standby"."""
+
+    role: str
+    pid: int
+    pidfd: int
+    channel: Channel
+    began: float
+    is_dead: bool = False
+
+
+@dataclass(slots=True)
+class Launcher:
+    """
+    :param on_live: called once, when the device serves for the first time
+    :param retry_s: how long the first connection may be tried again
+    """
+
+    config: BootConfig
+    nics: Mapping[int, NicState]
+    log: Log
+    on_live: Callable[[str], None]
+    retry_s: float
+    is_armed: bool
+    _shared: Shared = field(init=False)
+    _server: Server = field(init=False)
+    _live: Live | None = None
+    _worker: Child | None = None
+    _standby: Child | None = None
+    _respawn_at: float | None = None
+    _connected: dict[int, Connected] = field(default_factory=dict)
+    _replacements: int = 0
+    _failure: Failed | None = None
+    _waiting: Client | None = None  #: who asked for the end
+    _is_finishing: bool = False
+
+    def run(self) -> IsbootError | None:
+        """
+        Keep the device until its end.
+
+        :return: None after a clean end; the error when the device could not be made
+        """
+        policy = self.config.policy
+        self._shared = Shared.make(policy.depth, policy.max_io_bytes)
+        self._server = Server()
+        armour.put_on(self.log, is_armed=self.is_armed)
+        try:
+            self._worker = self._fork("worker")
+            while self._worker is not None:
+                self._turn()
+        finally:
+            self._server.remove()
+        if self._failure is not None:
+            failed = self._failure
+            return DaemonError(failed.message, failed.hint, ExitStatus(failed.exit_status))
+        return None
+
+    # --- children ---
+
+    def _fork(self, role: str) -> Child:
+        ours, theirs = Channel.pair()
+        began = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(role, theirs)
+        theirs.close()
+        return Child(role, pid, os.pidfd_open(pid), ours, began)
+
+    def _be_child(self, role: str, end: Channel) -> None:
+        status = int(ExitStatus.FAILED)
+        try:
+            self._server.close_in_child()
+            if self._waiting is not None:
+                self._waiting.close_in_child()
+            for child in (self._worker, self._standby):
+                if child is not None:
+                    child.channel.close()
+            is_armed = bool(lib.isboot_guard_is_armed())
+            task = worker.Task(self.config, self.nics, self._shared, self.log, end, is_armed, self.retry_s)
+            try:
+                if role == "worker":
+                    worker.Worker(task).serve()
+                elif self._live is not None and self._worker is not None:
+                    worker.Worker(task).take_over(self._live, self._worker.pidfd)
+                status = int(ExitStatus.FINE)
+            except BaseException as error:
+                status = worker.report_failure(end, self.log, error)
+        finally:
+            os._exit(status)
+
+    def _turn(self) -> None:
+        """Wait for one thing to happen, and deal with it."""
+        poll = select.poll()
+        poll.register(self._server, select.POLLIN)
+        children = [
+            child for child in (self._worker, self._standby) if child is not None and not child.is_dead
+        ]
+        for child in children:
+            poll.register(child.pidfd, select.POLLIN)
+            poll.register(child.channel, select.POLLIN)
+        timeout_ms = None
+        if self._respawn_at is not None:
+            timeout_ms = max(0.0, (self._respawn_at - time.monotonic()) * 1000)
+        ready = {fd for fd, _ in poll.poll(timeout_ms)}
+        for child in children:
+            # what it said comes before the news of its death
+            while child.channel.fileno() in ready and channel.wait_readable([child.channel.fileno()], 0):
+                message = child.channel.receive()
+                if message is None:
+                    break
+                self._hear(child, message)
+            if child.pidfd in ready:
+                self._bury(child)
+        if self._respawn_at is not None and time.monotonic() >= self._respawn_at:
+            self._respawn_at = None
+            if self._live is not None and self._standby is None and not self._is_finishing:
+                self._standby = self._fork("standby")
+        if self._server.fileno() in ready:
+            client = self._server.accept()
+            if client is not None:
+                self._answer(client)
+
+    def _hear(self, child: Child, message: channel.Message) -> None:
+        if isinstance(message, Connected):
+            self._connected[message.lane] = message
+        elif isinstance(message, Failed):
+            if child.role == "worker" and self._live is None:
+                self._failure = message
+        elif isinstance(message, Live):
+            self._live = message
+            if child.role == "standby":
+                self._promote(child, message)
+            else:
+                self.on_live(f"ublkb{message.device_id}")
+            self._standby = self._fork("standby")
+        elif isinstance(message, (Done, Refused)):
+            self._settle(message)
+
+    def _promote(self, child: Child, live: Live) -> None:
+        dead = self._worker
+        assert dead is not None  # noqa: S101 - a standby has somebody to stand by for
+        self._replacements += 1
+        self.log.say(
+            f"worker {dead.pid} died, {child.pid} serves ublkb{live.device_id} "
+            f"{live.seconds * 1000:.0f} ms later ({live.retries} tries)",
+            Level.WARNING,
+        )
+        self._close(dead)
+        child.role = "worker"
+        self._worker = child
+        self._standby = None
+
+    def _bury(self, child: Child) -> None:
+        child.is_dead = True
+        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+        how = f"signal {result.si_status}" if result and result.si_code != os.CLD_EXITED else "by itself"
+        if child is self._standby:
+            self._standby = None
+            self._close(child)
+            if not self._is_finishing:
+                self.log.say(f"standby {child.pid} ended ({how}): another is made", Level.WARNING)
+                # one that cannot live is not made in a tight loop
+                lived_s = time.monotonic() - child.began
+                self._respawn_at = time.monotonic() + (0.0 if lived_s > RESPAWN_S else RESPAWN_S)
+            return
+        if self._live is None or self._is_finishing:
+            if self._live is None and self._failure is None:
+                self._failure = Failed(
+                    f"making the device: worker {child.pid} ended ({how})", "see the kernel's log", 1
+                )
+            if self._waiting is not None:
+                self._waiting.refuse("the worker ended before it was done", "", ExitStatus.FAILED)
+                self._waiting = None
+            self._close(child)
+            self._worker = None
+            return
+        self.log.say(f"worker {child.pid} ended ({how}): the standby takes over", Level.WARNING)
+        # its pidfd stays open: a standby made from now on waits on it, and finds it dead
+        if self._standby is None and self._respawn_at is None:
+            self._standby = self._fork("standby")
+
+    @staticmethod
+    def _close(child: Child) -> None:
+        child.channel.close()
+        os.close(child.pidfd)
+
+    # --- requests ---
+
+    def _answer(self, client: Client) -> None:
+        words: dict[str, Callable[[Client], None]] = {
+            "status": lambda one: one.answer(ok=True, **self.status()),
+            "arm": lambda one: self._signal_guard(one, signal.SIGUSR1),
+            "disarm": lambda one: self._signal_guard(one, signal.SIGUSR2),
+            "detach": lambda one: self._ask_worker(one, "claim"),
+            "flush": lambda one: self._ask_worker(one, "flush"),
+            "finish": self._finish,
+        }
+        action = words.get(client.word)
+        if action is None:
+            client.refuse(f"{client.word!r} is nothing isboot does", "", ExitStatus.USAGE)
+        else:
+            action(client)
+
+    def _signal_guard(self, client: Client, number: int) -> None:
+        """The guard of every process, this one's as well; later children are born as this one is."""
+        for child in (self._worker, self._standby):
+            if child is not None and not child.is_dead:
+                signal.pidfd_send_signal(child.pidfd, number)
+        os.kill(os.getpid(), number)
+        client.answer(ok=True)
+
+    def _ask_worker(self, client: Client, word: str) -> None:
+        if self._waiting is not None:
+            client.refuse("another request is under way", "try again", ExitStatus.TRY_AGAIN)
+        elif self._worker is None or self._worker.is_dead or self._live is None:
+            client.refuse("the device is being recovered", "try again", ExitStatus.TRY_AGAIN)
+        else:
+            self._waiting = client
+            self._worker.channel.send(Request(word))
+
+    def _finish(self, client: Client) -> None:
+        """From here on a worker that ends is not replaced: the standby goes first."""
+        if self._worker is None or self._worker.is_dead or self._live is None:
+            client.refuse("the device is being recovered", "try again", ExitStatus.TRY_AGAIN)
+            return
+        self._is_finishing = True
+        self._respawn_at = None
+        if self._standby is not None:
+            signal.pidfd_send_signal(self._standby.pidfd, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self._standby.pidfd, os.WEXITED)
+            self._close(self._standby)
+            self._standby = None
+        self._waiting = client
+        self._worker.channel.send(Request("finish"))
+
+    def _settle(self, message: Done | Refused) -> None:
+        """The worker answered what a client waits for."""
+        client, self._waiting = self._waiting, None
+        if client is None:
+            return
+        if isinstance(message, Refused):
+            client.refuse(message.message, message.hint, message.exit_status)
+        elif message.word == "claim":
+            self._finish(client)
+        else:
+            client.answer(ok=True)
+
+    # --- status ---
+
+    def status(self) -> dict[str, Any]:
+        """Give the document of `isboot status --json`."""
+        live = self._live
+        if live is None:
+            return {"version": __version__, "devices": []}
+        path = self.config.paths[0]
+        facts = live.facts
+        lanes = [self._lane_status(index, said) for index, said in sorted(self._connected.items())]
+        worker_lives = self._worker is not None and not self._worker.is_dead
+        state = "live" if all(row["state"] == "live" for row in lanes) else "reconnecting"
+        device = {
+            "device": f"ublkb{live.device_id}",
+            "boot": self.config.is_boot,
+            "target": path.target_name,
+            "lun": path.lun.hex(),
+            "state": state if worker_lives else "recovering",
+            "size_bytes": facts.capacity_blocks * facts.block_size_bytes,
+            "block_size_bytes": facts.block_size_bytes,
+            "mode": "copy",
+            "profile": self.config.policy.profile,
+            "header_digest": any(said.header_digest for said in self._connected.values()),
+            "data_digest": any(said.data_digest for said in self._connected.values()),
+            "serial": facts.serial,
+            "designators": list(facts.designators),
+            "standby_pid": self._standby.pid if self._standby else 0,
+            "worker_pid": self._worker.pid if worker_lives and self._worker else 0,
+            "worker_replacements": self._replacements,
+            "lanes": lanes,
+        }
+        return {"version": __version__, "devices": [device]}
+
+    def _lane_status(self, index: int, said: Connected) -> dict[str, Any]:
+        counters = self._shared.lane_counters(index)
+        queues = self._live.queues if self._live else 1
+        return {
+            "index": index,
+            "ublk_queues": list(range(queues)),
+            "portal": said.portal,
+            "nic": said.nic,
+            "isid": said.isid,
+            "state": LANE_STATES.get(int(counters.state), "failed"),
+            "reconnects": int(counters.reconnects),
+            "in_flight": int(counters.in_flight),
+            "reads": int(counters.reads),
+            "writes": int(counters.writes),
+            "read_bytes": int(counters.read_bytes),
+            "written_bytes": int(counters.written_bytes),
+            "latency_us": latency_us(counters),
+        }

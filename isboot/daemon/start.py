@@ -1,0 +1,107 @@
+"""
+How a launcher begins: in the foreground for a service manager, or in the background for `isboot attach`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections.abc import Mapping
+
+from isboot.daemon.launcher import Launcher
+from isboot.daemon.log import Level, Log
+from isboot.errors import DaemonError, ExitStatus, IsbootError
+from isboot.values import BootConfig, NicState
+
+FOR_EVER_S = 10.0 * 365 * 86400
+
+
+def notify(words: str) -> None:
+    """Tell the service manager (sd_notify(3)); without one nothing happens."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        try:
+            end.sendto(words.encode(), "\0" + path[1:] if path.startswith("@") else path)
+        except OSError:
+            pass  # a service manager that cannot hear us must not end the boot
+
+
+def in_foreground(
+    config: BootConfig, nics: Mapping[int, NicState], log: Log, *, is_armed: bool, retry_s: float
+) -> None:
+    """
+    Keep the device until its end.
+
+    :raises IsbootError: it could not be made
+    """
+
+    def on_live(device: str) -> None:
+        notify(f"READY=1\nSTATUS=serving {device}")
+
+    error = Launcher(config, nics, log, on_live, retry_s, is_armed).run()
+    if error is not None:
+        raise error
+
+
+def in_background(
+    config: BootConfig, nics: Mapping[int, NicState], log_show: Level, *, retry_s: float
+) -> str:
+    """
+    Start a launcher that outlives this process.
+
+    :return: the device's name, once it serves
+    :raises IsbootError: it could not be made; nothing is left behind
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _be_launcher(config, nics, log_show, writer, retry_s)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with os.fdopen(reader, "rb") as pipe:
+        packet = pipe.read()
+    if not packet:
+        raise DaemonError("starting the launcher: it ended without a word", "see the kernel's log")
+    device, message, hint, status = pickle.loads(packet)  # noqa: S301 - from our own fork
+    if message:
+        raise DaemonError(message, hint, ExitStatus(status))
+    return str(device)
+
+
+def _be_launcher(
+    config: BootConfig, nics: Mapping[int, NicState], log_show: Level, writer: int, retry_s: float
+) -> None:
+    status = int(ExitStatus.FAILED)
+
+    def answer(device: str, message: str, hint: str, code: int) -> None:
+        os.write(writer, pickle.dumps((device, message, hint, code)))
+        os.close(writer)
+
+    try:
+        os.setsid()
+        if os.fork() > 0:
+            os._exit(0)  # the launcher is nobody's child: it is init's
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        log = Log(show=log_show)
+        launcher = Launcher(
+            config, nics, log, lambda device: answer(device, "", "", 0), retry_s, is_armed=False
+        )
+        error: IsbootError | None = launcher.run()
+        if error is not None:
+            answer("", error.message, error.hint, int(error.exit_status))
+        else:
+            status = int(ExitStatus.FINE)
+    except BaseException as error:
+        try:
+            answer("", f"internal error: {error!r}", "please report this", status)
+        except OSError:
+            pass
+    finally:
+        os._exit(status)

@@ -1,0 +1,276 @@
+"""
+The process that serves a device: it made it (`serve`), or took it over from one that died (`take_over`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from isboot import boot
+from isboot.block import udev
+from isboot.block.device import Control, Device
+from isboot.daemon import armour
+from isboot.daemon.channel import Channel, Done, Failed, Live, Message, Refused, Request, wait_readable
+from isboot.daemon.lanes import LaneThread, Opened
+from isboot.daemon.log import Level, Log
+from isboot.daemon.shared import Shared
+from isboot.errors import DaemonError, ExitStatus, IsbootError
+from isboot.session import commands as scsi
+from isboot.values import BootConfig, LunFacts, NicState
+
+FINISH_TIMEOUT_S = 30.0
+RETRY_S = (0.0, 0.2, 0.5, 1.0, 2.0)  #: before the first connection's attempts; the last goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """All a worker needs, made by the launcher before the fork."""
+
+    config: BootConfig
+    nics: Mapping[int, NicState]
+    shared: Shared
+    log: Log
+    channel: Channel
+    is_armed: bool
+    retry_s: float  #: how long the first connection may be tried again
+
+
+class Worker:
+    """One process's part in a device."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._device: Device | None = None
+        self._ublkc_fd = -1
+        self._claim_fd = -1
+        self._lanes: list[LaneThread] = []
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._control: Control | None = None
+
+    # --- the two ways to begin ---
+
+    def serve(self) -> None:
+        """Log in, make the device, and serve it until told to finish."""
+        task = self._task
+        first = self._first_connection()
+        armour.put_on(task.log, is_armed=task.is_armed)
+        self._control = Control()
+        device = boot.make_disk(self._control, first, task.config, queues=1)
+        self._device = device
+        self._make_lanes(device.device_id, first.facts, 1)
+        try:
+            self._open(device, first)
+            device.start()
+        except BaseException:
+            self._remove()
+            raise
+        task.log.say(f"device: /dev/{device.name}, {_size(first.facts)}", Level.NOTICE)
+        task.channel.send(Live(device.device_id, device.queues, device.depth, first.facts))
+        self._attend()
+
+    def take_over(self, live: Live, pidfd: int) -> None:
+        """
+        Stand by until the worker behind `pidfd` dies, then serve its device.
+
+        Everything is made ahead: between the death and END_USER_RECOVERY no file is opened but /dev/ublkcN,
+        nothing is imported, no memory is mapped but the descriptors.
+        """
+        task = self._task
+        armour.put_on(task.log, is_armed=task.is_armed)
+        self._control = Control()
+        device = Device(self._control, live.device_id, live.queues, live.depth)
+        self._device = device
+        self._make_lanes(live.device_id, live.facts, 1)
+        if not self._wait_for_death(pidfd):
+            return
+        began = time.monotonic()
+        retries = device.start_recovery()
+        self._open(device, None)
+        device.end_recovery()
+        seconds = time.monotonic() - began
+        task.shared.counters.worker_generation += 1
+        task.channel.send(Live(live.device_id, live.queues, live.depth, live.facts, retries, seconds))
+        self._attend()
+
+    def _wait_for_death(self, pidfd: int) -> bool:
+        """True once the worker is dead; a launcher that is gone is no reason to leave."""
+        fds = [pidfd, self._task.channel.fileno()]
+        while True:
+            ready = wait_readable(fds, None)
+            if pidfd in ready:
+                return True
+            if self._task.channel.receive() is None:
+                fds = [pidfd]
+
+    def _first_connection(self) -> boot.Attached:
+        """
+        :raises IsbootError: what no retry can mend, or the last one when the time is over
+        """
+        task = self._task
+        give_up_at = time.monotonic() + task.retry_s
+        attempt = 0
+        while True:
+            error: IsbootError | None = None
+            for path in task.config.paths:
+                try:
+                    attached = boot.connect(
+                        task.config, path, task.nics, 0, expected=None, resolve_names=True
+                    )
+                except IsbootError as problem:
+                    error = error or problem
+                    task.log.say_once(f"path{path.index}", problem.message, Level.WARNING)
+                    continue
+                session = attached.session
+                task.log.say(f"login: {session.target_name} at {session.portal}", Level.NOTICE)
+                return attached
+            if error is None:
+                raise DaemonError("attaching: no path to try", "", ExitStatus.NOTHING_THERE)
+            pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+            if error.exit_status != ExitStatus.TRY_AGAIN or time.monotonic() + pause_s > give_up_at:
+                raise error
+            attempt += 1
+            time.sleep(pause_s)
+
+    # --- lanes ---
+
+    def _make_lanes(self, device_id: int, facts: LunFacts, count: int) -> None:
+        task = self._task
+        for index in range(count):
+            lane = LaneThread(
+                index,
+                device_id,
+                task.config,
+                task.nics,
+                facts,
+                task.shared,
+                task.log,
+                task.channel.send,
+                self._on_end,
+            )
+            lane.start()
+            self._lanes.append(lane)
+
+    def _open(self, device: Device, first: boot.Attached | None) -> None:
+        """Give every lane its share of the device's queues, as even as it goes."""
+        self._ublkc_fd = device.open()
+        count = len(self._lanes)
+        edges = [index * device.queues // count for index in range(count + 1)]
+        for index, lane in enumerate(self._lanes):
+            share = Opened(self._ublkc_fd, edges[index], edges[index + 1] - edges[index], device.depth)
+            lane.open(share, first if index == 0 else None)
+
+    def _on_end(self, _lane: LaneThread) -> None:
+        os.eventfd_write(self._wake_fd, 1)
+
+    # --- serving, seen from the main thread ---
+
+    def _attend(self) -> None:
+        """Wait for requests of the launcher and for lanes that end. Ends with the device, or the process."""
+        channel = self._task.channel
+        fds = [channel.fileno(), self._wake_fd]
+        while True:
+            ready = wait_readable(fds, None)
+            if self._wake_fd in ready:
+                os.eventfd_read(self._wake_fd)
+                self._check_lanes()
+                if all(lane.is_abandoned for lane in self._lanes):
+                    raise DaemonError("serving: somebody stopped the device from outside")
+            if channel.fileno() in ready:
+                request = channel.receive()
+                if request is None:
+                    fds = [self._wake_fd]  # the launcher is gone; the device stays
+                elif isinstance(request, Request) and self._obey(request):
+                    return
+
+    def _check_lanes(self) -> None:
+        for lane in self._lanes:
+            if lane.error is not None:
+                raise lane.error
+
+    def _obey(self, request: Request) -> bool:
+        """Carry out a request; True when that was the last."""
+        actions: dict[str, Callable[[], Message]] = {
+            "claim": self._claim,
+            "flush": self._flush,
+            "finish": self._finish,
+        }
+        try:
+            answer = actions[request.word]()
+        except IsbootError as error:
+            answer = Refused(error.message, error.hint, error.exit_status)
+        self._task.channel.send(answer)
+        return request.word == "finish"
+
+    def _claim(self) -> Message:
+        """Take the disk exclusively, so that nobody mounts it between this answer and its end."""
+        assert self._device is not None  # noqa: S101 - set before _attend
+        path = f"/dev/{self._device.name}"
+        try:
+            self._claim_fd = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+        except OSError as error:
+            return Refused(
+                f"detaching {path}: {error.strerror}",
+                "it is mounted or otherwise in use: see findmnt, lsblk, /proc/swaps",
+                ExitStatus.TRY_AGAIN,
+            )
+        return Done("claim")
+
+    def _flush(self) -> Message:
+        for lane in self._lanes[:1]:
+            scsi.expect_good(lane.lane.exchange_scsi(scsi.synchronize_cache(), 0), "SYNCHRONIZE CACHE(16)")
+        self._task.shared.counters.written_since_flush = 0
+        return Done("flush")
+
+    def _finish(self) -> Message:
+        """The clean end: nothing comes any more, what came is on the medium, the target knows we are gone."""
+        device, log = self._device, self._task.log
+        assert device is not None  # noqa: S101 - set before _attend
+        device.stop()
+        if self._claim_fd >= 0:
+            os.close(self._claim_fd)
+        for lane in self._lanes:
+            if lane.error is None and lane.attached is not None:
+                self._flush()
+                log.say("flushed: SYNCHRONIZE CACHE(16) answered", Level.NOTICE)
+                lane.lane.exchange_logout()
+                log.say(f"logged out of {lane.attached.session.target_name}", Level.NOTICE)
+            lane.stop()
+            lane.join(FINISH_TIMEOUT_S)
+        self._remove()
+        return Done("finish")
+
+    def _remove(self) -> None:
+        device = self._device
+        if device is None:
+            return
+        if self._ublkc_fd >= 0:
+            os.close(self._ublkc_fd)
+            self._ublkc_fd = -1
+        device.delete()
+        udev.remove(device.name)
+
+
+def _size(facts: LunFacts) -> str:
+    size_bytes = facts.capacity_blocks * facts.block_size_bytes
+    return (
+        f"{size_bytes / 2**30:.1f} GiB, {facts.block_size_bytes}-byte blocks, {facts.vendor} {facts.product}"
+    )
+
+
+def report_failure(channel: Channel, log: Log, error: BaseException) -> int:
+    """Say why this process ends; its exit status."""
+    if isinstance(error, IsbootError):
+        log.say(f"{error.message}" + (f" (hint: {error.hint})" if error.hint else ""), Level.ERROR)
+        channel.send(Failed(error.message, error.hint, int(error.exit_status)))
+        return int(error.exit_status)
+    import traceback
+
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    text = f"internal error: {type(error).__name__}: {error} at {Path(where.filename).name}:{where.lineno}"
+    log.say(text, Level.ERROR)
+    channel.send(Failed(text, "please report this with the lines before it", int(ExitStatus.FAILED)))
+    return int(ExitStatus.FAILED)
