@@ -43,7 +43,7 @@ ROUTE_INFO = struct.Struct("=BBBBBBBBI")  # family, dst, src, tos, table, protoc
 U32 = struct.Struct("=I")
 U16 = struct.Struct("=H")
 
-IFF_UP, IFF_RUNNING = 0x1, 0x40
+IFF_UP, IFF_RUNNING, IFF_LOWER_UP = 0x1, 0x40, 0x10000
 ARPHRD_ETHER = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
 IFLA_EXT_MASK, IFLA_PERM_ADDRESS = 29, 54  # the permanent address since Linux 5.6
@@ -85,8 +85,10 @@ class Link(NamedTuple):
 
     @property
     def has_carrier(self) -> bool:
-        # IFF_RUNNING, not IFF_LOWER_UP: with it the queues are attached too, so the first packet goes out.
-        return bool(self.flags & IFF_RUNNING)
+        # LOWER_UP alone: the queues may not be attached yet, the first packet is lost.  RUNNING alone: set
+        # also for as long as the kernel has not looked (operstate unknown; seen on veth).
+        wanted = IFF_RUNNING | IFF_LOWER_UP
+        return self.flags & wanted == wanted
 
 
 class Address(NamedTuple):

@@ -13,6 +13,7 @@ from isboot.network.rtnetlink import (
     ARPHRD_ETHER,
     IFA_F_PERMANENT,
     IFA_F_TENTATIVE,
+    IFF_LOWER_UP,
     IFF_RUNNING,
     IFF_UP,
     Address,
@@ -21,13 +22,12 @@ from isboot.network.rtnetlink import (
 )
 from isboot.values import IpInterface, NicConfig, NicState, Portal
 
+CARRIER = IFF_RUNNING | IFF_LOWER_UP
 MAC = "52:54:00:12:34:56"
 
 
 def make_link(ifindex: int, name: str, mac: str = MAC, **changes: object) -> Link:
-    link = Link(
-        ifindex, name, mac, mac, ARPHRD_ETHER, IFF_UP | IFF_RUNNING, kind="", lower=0, master=0, vlan=0
-    )
+    link = Link(ifindex, name, mac, mac, ARPHRD_ETHER, IFF_UP | CARRIER, kind="", lower=0, master=0, vlan=0)
     return link._replace(**changes)
 
 
@@ -223,8 +223,9 @@ def test_second_run_makes_no_change(tmp_path: Path) -> None:
     assert kernel.log == []
 
 
-def test_no_carrier_is_told_with_the_time_waited() -> None:
-    kernel = FakeKernel(make_link(2, "eth0", flags=IFF_UP))
+@pytest.mark.parametrize("half", [0, IFF_RUNNING, IFF_LOWER_UP], ids=["neither", "RUNNING", "LOWER_UP"])
+def test_no_carrier_is_told_with_the_time_waited(half: int) -> None:
+    kernel = FakeKernel(make_link(2, "eth0", flags=IFF_UP | half))
     with pytest.raises(NetworkError) as caught:
         run(kernel, make_nic())
     assert caught.value.message == f"waiting for the carrier of eth0 ({MAC}): none after 30 s"
@@ -308,7 +309,7 @@ def test_refused_route_names_route_and_reason() -> None:
 
 
 def plug_vlan(kernel: FakeKernel) -> None:
-    kernel.present[99] = kernel.present[99]._replace(flags=IFF_UP | IFF_RUNNING)
+    kernel.present[99] = kernel.present[99]._replace(flags=IFF_UP | CARRIER)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,410 @@
+"""
+The network stage against the running kernel: a NIC of ours, v0, wired to another machine, both in network
+namespaces of their own.  v0 is a veth; the other machine is v1 with a gateway's and a target's addresses.
+"""
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyroute2 import IPRoute  # here as the judge of our own netlink
+
+from isboot.errors import ExitStatus, NetworkError
+from isboot.network.connect import connect
+from isboot.network.nic import bring_up, configure
+from isboot.network.rtnetlink import Rtnetlink
+from isboot.values import NicConfig, NicState, Portal
+
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root"),
+]
+
+CLONE_NEWNET = 0x40000000
+MAC = "52:54:00:12:34:56"
+PORT = 3260
+libc = ctypes.CDLL(None, use_errno=True)  # os.setns and os.unshare came with Python 3.12
+
+
+def ip(*arguments: str) -> Any:
+    """Run the program ip in this thread's namespace; with -j first, give what it prints."""
+    done = subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout or "[]") if arguments[0] == "-j" else None
+
+
+class Namespace:
+    """A network namespace, alive as long as its file is open here."""
+
+    def __init__(self) -> None:
+        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        ip("link", "set", "lo", "up")
+        assert libc.setns(own, CLONE_NEWNET) == 0
+        os.close(own)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be in this namespace, with this thread and what it starts."""
+        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        assert libc.setns(self.fd, CLONE_NEWNET) == 0
+        try:
+            yield
+        finally:
+            assert libc.setns(own, CLONE_NEWNET) == 0
+            os.close(own)
+
+
+@pytest.fixture
+def other_machine() -> Iterator[Namespace]:
+    """The test runs in a namespace with v0 (down, no address); this is the other one, with v1 up."""
+    ours, other = Namespace(), Namespace()
+    try:
+        with ours.entered():
+            ip("link", "add", "v0", "address", MAC, "type", "veth", "peer", "name", "v1")
+            ip("link", "set", "v1", "netns", f"/proc/{os.getpid()}/fd/{other.fd}")
+            with other.entered():
+                for address in ("192.0.2.1/24", "2001:db8::1/64"):
+                    ip("address", "add", address, "dev", "v1", *(["nodad"] if ":" in address else []))
+                for address in ("198.51.100.9/32", "2001:db8:1::9/128"):
+                    ip("address", "add", address, "dev", "lo")
+                ip("link", "set", "v1", "up")
+            yield other
+    finally:
+        os.close(ours.fd)
+        os.close(other.fd)
+
+
+def make_nic(address: str = "192.0.2.15/24", gateway: str | None = "192.0.2.1", mac: str = MAC) -> NicConfig:
+    return NicConfig(
+        index=0,
+        mac=mac,
+        pci=None,
+        address=ip_interface(address),
+        gateway=ip_address(gateway) if gateway else None,
+        dns=(),
+        vlan=0,
+        hostname="",
+        origin="manual",
+    )
+
+
+IPV6_NIC = make_nic("2001:db8::15/64", "2001:db8::1")
+
+
+def run(nic: NicConfig, *hosts: str, root: Path | None = None) -> NicState:
+    portals = [Portal(host) for host in hosts]
+    return configure(nic, portals, carrier_timeout_s=10, nic_timeout_s=10, dropins_root=root)
+
+
+@contextmanager
+def listening(machine: Namespace, host: str, port: int = PORT) -> Iterator[socket.socket]:
+    with machine.entered():
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = socket.create_server((host, port), family=family)
+    with server:
+        yield server
+
+
+class Stirred(Rtnetlink):
+    """The kernel; what is given happens, in another thread, once somebody waits for events."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.thread: threading.Thread | None = threading.Thread(target=happens)
+
+    def wait(self, deadline: float) -> bool:
+        thread, self.thread = self.thread, None
+        if thread is None:
+            return super().wait(deadline)
+        thread.start()
+        try:
+            return super().wait(deadline)
+        finally:
+            thread.join()
+
+
+# --- bringing it up
+
+
+@pytest.mark.parametrize(
+    ("nic", "near", "far"),
+    [(make_nic(), "192.0.2.1", "198.51.100.9"), (IPV6_NIC, "2001:db8::1", "2001:db8:1::9")],
+    ids=["IPv4", "IPv6"],
+)
+def test_portals_near_and_behind_the_gateway_are_reached(
+    other_machine: Namespace, nic: NicConfig, near: str, far: str
+) -> None:
+    state = run(nic, near, far)
+    assert (state.name, state.mac, state.driver) == ("v0", MAC, "veth")
+    for host in (near, far):
+        with (
+            listening(other_machine, host),
+            connect(Portal(host, PORT), interface=state.name, timeout_s=5) as connection,
+        ):
+            assert connection.getsockname()[0] == str(nic.address.ip)
+            assert connection.getpeername()[:2] == (host, PORT)
+
+
+@pytest.mark.parametrize("nic", [make_nic(), IPV6_NIC], ids=["IPv4", "IPv6"])
+def test_second_run_makes_no_change(other_machine: Namespace, nic: NicConfig, tmp_path: Path) -> None:
+    hosts = ["192.0.2.1", "198.51.100.9", "2001:db8::1", "2001:db8:1::9"]
+    first = run(nic, *hosts, root=tmp_path)
+    addresses, routes = ip("-j", "address"), ip("-j", "route") + ip("-j", "-6", "route")
+    second = run(nic, *hosts, root=tmp_path)
+    assert first.changes > 5
+    assert second.changes == 0
+    assert [each["addr_info"] for each in ip("-j", "address")] == [each["addr_info"] for each in addresses]
+    assert ip("-j", "route") + ip("-j", "-6", "route") == routes
+
+
+def test_routes_are_those_of_the_plan(other_machine: Namespace) -> None:
+    run(make_nic(), "192.0.2.1", "192.0.2.9", "198.51.100.9")
+    seen = [
+        (route["dst"], route.get("gateway"), route["prefsrc"], route.get("metric", 0))
+        for route in ip("-j", "route")
+        if route["protocol"] != "kernel"
+    ]
+    assert sorted(seen) == [
+        ("192.0.2.1", None, "192.0.2.15", 0),
+        ("192.0.2.9", None, "192.0.2.15", 0),
+        ("198.51.100.9", "192.0.2.1", "192.0.2.15", 0),
+        ("default", "192.0.2.1", "192.0.2.15", 10000),
+    ]
+
+
+@pytest.mark.parametrize("gateway", ["192.0.2.1", "203.0.113.1"], ids=["neighbour", "of another network"])
+def test_gateway_outside_the_prefix_is_accepted(other_machine: Namespace, gateway: str) -> None:
+    run(make_nic("192.0.2.15/32", gateway), "198.51.100.9")
+    (route,) = ip("-j", "route", "show", "198.51.100.9")
+    assert (route["gateway"], route["flags"]) == (gateway, ["onlink"])
+
+
+def test_default_route_of_a_manager_stays_first(other_machine: Namespace) -> None:
+    ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+    ip("link", "set", "lan0", "up")
+    ip("link", "set", "lan1", "up")
+    ip("address", "add", "203.0.113.5/24", "dev", "lan0")
+    ip("route", "add", "default", "via", "203.0.113.1", "metric", "1024")
+    run(make_nic(), "198.51.100.9")
+    (internet,) = ip("-j", "route", "get", "8.8.8.8")
+    (target,) = ip("-j", "route", "get", "198.51.100.9")
+    assert (internet["dev"], target["dev"]) == ("lan0", "v0")
+
+
+def test_stale_host_route_is_replaced(other_machine: Namespace) -> None:
+    run(make_nic())
+    ip("route", "add", "198.51.100.9", "dev", "v0")
+    assert run(make_nic(), "198.51.100.9").changes == 1
+    (route,) = ip("-j", "route", "show", "198.51.100.9")
+    assert route["gateway"] == "192.0.2.1"
+
+
+def test_leased_address_stays_for_ever(other_machine: Namespace) -> None:
+    ip("link", "set", "v0", "up")
+    ip("address", "add", "192.0.2.15/24", "dev", "v0", "valid_lft", "600", "preferred_lft", "600")
+    run(make_nic())
+    (link,) = ip("-j", "-4", "address", "show", "v0")
+    (address,) = link["addr_info"]
+    assert address["valid_life_time"] == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("nic", "wrong", "right"),
+    [(make_nic(), "192.0.2.15/16", "192.0.2.15/24"), (IPV6_NIC, "2001:db8::15/128", "2001:db8::15/64")],
+    ids=["IPv4", "IPv6"],
+)
+def test_wrong_prefix_is_mended_and_the_portal_reached(
+    other_machine: Namespace, nic: NicConfig, wrong: str, right: str
+) -> None:
+    ip("link", "set", "v0", "up")
+    ip("address", "add", wrong, "dev", "v0", *(["nodad"] if ":" in wrong else []))
+    host = str(nic.gateway)
+    run(nic, host)
+    (link,) = ip("-j", "address", "show", "v0")
+    present = [
+        f"{each['local']}/{each['prefixlen']}" for each in link["addr_info"] if each["scope"] == "global"
+    ]
+    assert present == [right]
+    with listening(other_machine, host), connect(Portal(host, PORT), interface="v0", timeout_s=5):
+        pass
+    assert run(nic, host).changes == 0
+
+
+def test_address_of_others_stays(other_machine: Namespace) -> None:
+    ip("address", "add", "203.0.113.5/24", "dev", "v0")
+    run(make_nic())
+    (link,) = ip("-j", "-4", "address", "show", "v0")
+    assert [each["local"] for each in link["addr_info"]] == ["203.0.113.5", "192.0.2.15"]
+
+
+# --- waiting
+
+
+def test_nic_that_appears_while_waiting_is_taken(other_machine: Namespace) -> None:
+    ip("link", "set", "v0", "address", "52:54:00:00:00:01")
+    with Stirred(lambda: ip("link", "set", "v0", "address", MAC)) as kernel:
+        state = bring_up(kernel, make_nic(), [], 10, 10, None)
+    assert state.name == "v0"
+
+
+def test_carrier_that_comes_while_waiting_is_noticed(other_machine: Namespace) -> None:
+    def plug() -> None:
+        with other_machine.entered():
+            ip("link", "set", "v1", "up")
+
+    with other_machine.entered():
+        ip("link", "set", "v1", "down")
+    with Stirred(plug) as kernel:
+        bring_up(kernel, make_nic(), [], 10, 10, None)
+    (link,) = ip("-j", "link", "show", "v0")
+    assert "LOWER_UP" in link["flags"]
+
+
+def test_no_carrier_exits_75(other_machine: Namespace) -> None:
+    with other_machine.entered():
+        ip("link", "set", "v1", "down")
+    with pytest.raises(NetworkError) as caught:
+        configure(make_nic(), [], carrier_timeout_s=0.05, dropins_root=None)
+    assert caught.value.message == f"waiting for the carrier of v0 ({MAC}): none after 0.05 s"
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+
+
+def test_missing_nic_exits_66_and_names_those_present(other_machine: Namespace) -> None:
+    with pytest.raises(NetworkError) as caught:
+        configure(make_nic(mac="52:54:00:00:00:ff"), [], carrier_timeout_s=5, nic_timeout_s=0.05)
+    assert caught.value.message == (
+        f"looking for the NIC with MAC 52:54:00:00:00:ff: none after 0.05 s; present: v0 {MAC} (veth)"
+    )
+    assert caught.value.exit_status is ExitStatus.NOTHING_THERE
+
+
+def test_without_the_right_to_configure_exits_77(other_machine: Namespace) -> None:
+    code = (
+        "from ipaddress import ip_interface\nimport os\n"
+        "from isboot.network.nic import configure\nfrom isboot.values import NicConfig\nos.setuid(65534)\n"
+        f"nic = NicConfig(0, {MAC!r}, None, ip_interface('192.0.2.15/24'), None, (), 0, '', 'manual')\n"
+        "try:\n    configure(nic, [], carrier_timeout_s=1, dropins_root=None)\n"
+        "except Exception as error:\n    print(error, '|', error.hint, '|', int(error.exit_status))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    message, hint, status = done.stdout.strip().split(" | ")
+    assert message == f"configuring the NIC with MAC {MAC}: Operation not permitted"
+    assert hint.startswith("run as root")
+    assert status == "77"
+
+
+# --- connecting
+
+
+def test_socket_is_bound_to_the_nic(other_machine: Namespace) -> None:
+    run(make_nic(), "192.0.2.1")
+    with listening(other_machine, "192.0.2.1"):
+        with connect(Portal("192.0.2.1", PORT), interface="v0", timeout_s=5) as connection:
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16) == b"v0\0"
+        # bound to the wrong one the same portal is out of reach
+        with pytest.raises(NetworkError, match="through lo: "):
+            connect(Portal("192.0.2.1", PORT), interface="lo", timeout_s=0.05)
+
+
+def test_refused_names_portal_and_nic(other_machine: Namespace) -> None:
+    run(make_nic(), "192.0.2.1")
+    with pytest.raises(NetworkError) as caught:
+        connect(Portal("192.0.2.1", PORT), interface="v0", timeout_s=5)
+    assert caught.value.message == "connecting to 192.0.2.1:3260 through v0: connection refused"
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+
+
+@pytest.mark.parametrize(
+    ("route", "text"),
+    [
+        (None, "network unreachable"),
+        ("unreachable", "no route to host"),
+        ("prohibit", "forbidden by a route or a firewall of this machine"),
+    ],
+)
+def test_host_without_a_way_is_told(other_machine: Namespace, route: str | None, text: str) -> None:
+    if route:
+        ip("route", "add", route, "203.0.113.9")
+    with pytest.raises(NetworkError, match=rf"^connecting to 203\.0\.113\.9:3260: {text}$"):
+        connect(Portal("203.0.113.9", PORT), timeout_s=5)
+
+
+def test_silent_host_ends_at_the_deadline(other_machine: Namespace) -> None:
+    run(make_nic(), "192.0.2.77")
+    with pytest.raises(NetworkError) as caught:
+        connect(Portal("192.0.2.77", PORT), interface="v0", timeout_s=0.05)
+    assert caught.value.message == "connecting to 192.0.2.77:3260 through v0: no answer within 0.05 s"
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+
+
+def test_link_local_portal_is_reached(other_machine: Namespace) -> None:
+    run(IPV6_NIC)
+    ip("address", "add", "fe80::15/64", "dev", "v0", "nodad")
+    with other_machine.entered():
+        ip("address", "add", "fe80::9/64", "dev", "v1", "nodad")
+        zone = socket.if_nametoindex("v1")
+        server = socket.socket(socket.AF_INET6)
+        server.bind(("fe80::9", PORT, 0, zone))
+        server.listen()
+    with server, connect(Portal("fe80::9", PORT), interface="v0", timeout_s=5) as connection:
+        assert connection.getpeername()[0].startswith("fe80::9")
+
+
+# --- our netlink beside pyroute2's
+
+
+def test_links_addresses_and_routes_are_what_pyroute2_sees(other_machine: Namespace) -> None:
+    run(make_nic(), "192.0.2.1", "198.51.100.9")
+    run(IPV6_NIC, "2001:db8:1::9")
+    with Rtnetlink() as ours, IPRoute() as theirs:
+        links = {link.ifindex: link for link in ours.links()}
+        for seen in theirs.get_links():
+            link = links.pop(seen["index"])
+            assert link.name == seen.get_attr("IFLA_IFNAME")
+            assert link.mac == seen.get_attr("IFLA_ADDRESS")
+            assert link.flags == seen["flags"]
+            assert link.hardware_type == seen["ifi_type"]
+        assert not links
+
+        (index,) = theirs.link_lookup(ifname="v0")
+        assert sorted(str(address.interface) for address in ours.addresses(index)) == sorted(
+            f"{seen.get_attr('IFA_ADDRESS')}/{seen['prefixlen']}" for seen in theirs.get_addr(index=index)
+        )
+        for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+            expected = [
+                (
+                    seen.get_attr("RTA_DST"),
+                    seen["dst_len"],
+                    seen.get_attr("RTA_OIF"),
+                    seen.get_attr("RTA_GATEWAY"),
+                    seen.get_attr("RTA_PREFSRC"),
+                    seen.get_attr("RTA_PRIORITY") or 0,
+                )
+                for seen in theirs.get_routes(family=family, table=254, type=1)
+            ]
+            found = [
+                (
+                    str(route.destination.network_address) if route.destination.prefixlen else None,
+                    route.destination.prefixlen,
+                    route.ifindex,
+                    str(route.gateway) if route.gateway else None,
+                    str(route.source) if route.source else None,
+                    route.metric,
+                )
+                for route in ours.routes(version)
+            ]
+            assert len(found) >= 4
+            assert sorted(found, key=repr) == sorted(expected, key=repr)
