@@ -51,6 +51,8 @@ struct isboot_lane_counters {
 	uint64_t io_errors; /* requests completed with an error */
 	uint64_t digest_errors;
 	uint64_t protocol_errors;
+	uint64_t rejects; /* Reject PDUs */
+	uint64_t stale; /* answers whose task tag is no longer, or never was, in use: dropped */
 	uint64_t latency_ns[ISBOOT_HISTOGRAM_BUCKETS]; /* reads and writes, in -> committed */
 };
 
@@ -127,6 +129,7 @@ enum isboot_cause {
 	ISBOOT_CAUSE_ASYNC_LOGOUT = 8,   /* async message 1: the target asks for a Logout */
 	ISBOOT_CAUSE_ASYNC_DROP = 9,     /* 2 and 3: it will drop the connection, Time2Wait is to be kept */
 	ISBOOT_CAUSE_REJECT = 10,
+	ISBOOT_CAUSE_LUN_CHANGED = 11, /* 05/25, 06/3F/03, 06/3F/0E: the LUN's identity is to be seen again */
 };
 
 struct isboot_loss {
@@ -178,6 +181,19 @@ int isboot_lane_open_local(isboot_lane *lane, struct isboot_request *requests, u
 
 /* Takes the session; what was unfinished on the one before is issued again by the next run. */
 int isboot_lane_attach(isboot_lane *lane, const struct isboot_session *session, struct isboot_error *error);
+
+/*
+ * The way back of attach, after STOPPED or ABANDONED: fills `session` with the numbers to go on with, and the
+ * caller may use the socket.  -EBUSY while commands are under way or a PDU has been received in part.
+ */
+int isboot_lane_detach(isboot_lane *lane, struct isboot_session *session);
+
+/*
+ * Any thread but only between runs: from here on every request, waiting or new, ends with `code` (a negative
+ * errno) at once, and run needs no session.  For the end of the give-up time, and a shutdown with every path
+ * down; 0 takes it back.
+ */
+int isboot_lane_give_up(isboot_lane *lane, int32_t code);
 
 /*
  * Moves blocks until there is a reason not to.  When it returns, no operation on the session's socket is left
