@@ -15,12 +15,18 @@ HELP = "boot from the firmware's table (run by the initramfs)"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
+    parser.add_argument("--adopt", action="store_true", help="keep the device of a launcher that died")
 
 
 def run(arguments: argparse.Namespace) -> ExitStatus:
     from isboot.daemon.log import Level, Log
 
     log = Log(to_kernel=not arguments.dry_run)
+    if arguments.adopt:
+        from isboot.daemon import start
+
+        start.adopt(log)
+        return ExitStatus.FINE
     stage = "firmware"
     try:
         from isboot import boot

@@ -155,7 +155,7 @@ class LaneThread:
                 self._fail_all()
                 return
             self.lane.attach(self.attached.session)
-            self._announce(self.attached)
+            self.announce()
             reason, loss = self.lane.run()
             if reason == Reason.ABANDONED:
                 self.is_abandoned = True
@@ -202,7 +202,11 @@ class LaneThread:
             self._log.say(f"connected to {attached.session.portal} again after {seconds:.3f} s", Level.NOTICE)
             return attached
 
-    def _announce(self, attached: boot.Attached) -> None:
+    def announce(self) -> None:
+        """Report the session the lane has, if it has one."""
+        attached = self.attached
+        if attached is None:
+            return
         session = attached.session
         self._report(
             Connected(

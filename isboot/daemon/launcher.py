@@ -17,7 +17,7 @@ from typing import Any
 
 from isboot import __version__
 from isboot._engine import lib
-from isboot.daemon import armour, channel, worker
+from isboot.daemon import armour, channel, heritage, worker
 from isboot.daemon.channel import Channel, Connected, Done, Failed, Live, Refused, Request
 from isboot.daemon.control import Client, Server
 from isboot.daemon.log import Level, Log
@@ -81,8 +81,27 @@ class Launcher:
         self._shared = Shared.make(policy.depth, policy.max_io_bytes)
         self._server = Server()
         armour.put_on(self.log, is_armed=self.is_armed)
+        return self._keep(self._fork("worker"))
+
+    def adopt(self, left: heritage.Heritage) -> IsbootError | None:
+        """
+        Keep a device whose launcher died, as run() does.
+
+        :raises DaemonError: its worker does not listen: the launcher lives
+        """
+        end = heritage.knock()
+        heritage.end_standby()
+        policy = self.config.policy
+        memory = os.open(f"/proc/{left.pid}/fd/{left.shared_fd}", os.O_RDWR | os.O_CLOEXEC)
+        self._shared = Shared.open(memory, policy.depth, policy.max_io_bytes)
+        self._server = Server()
+        armour.put_on(self.log, is_armed=self.is_armed)
+        self.log.say(f"adopted worker {left.pid}", Level.NOTICE)
+        return self._keep(Child("worker", left.pid, os.pidfd_open(left.pid), end, time.monotonic()))
+
+    def _keep(self, first: Child) -> IsbootError | None:
+        self._worker = first
         try:
-            self._worker = self._fork("worker")
             while self._worker is not None:
                 self._turn()
         finally:
@@ -102,6 +121,11 @@ class Launcher:
             self._be_child(role, theirs)
         theirs.close()
         return Child(role, pid, os.pidfd_open(pid), ours, began)
+
+    def _fork_standby(self) -> None:
+        self._standby = self._fork("standby")
+        if self.config.is_boot:
+            heritage.note_standby(self._standby.pid)
 
     def _be_child(self, role: str, end: Channel) -> None:
         status = int(ExitStatus.FAILED)
@@ -151,7 +175,7 @@ class Launcher:
         if self._respawn_at is not None and time.monotonic() >= self._respawn_at:
             self._respawn_at = None
             if self._live is not None and self._standby is None and not self._is_finishing:
-                self._standby = self._fork("standby")
+                self._fork_standby()
         if self._server.fileno() in ready:
             client = self._server.accept()
             if client is not None:
@@ -169,7 +193,7 @@ class Launcher:
                 self._promote(child, message)
             else:
                 self.on_live(f"ublkb{message.device_id}")
-            self._standby = self._fork("standby")
+            self._fork_standby()
         elif isinstance(message, (Done, Refused)):
             self._settle(message)
 
@@ -189,8 +213,7 @@ class Launcher:
 
     def _bury(self, child: Child) -> None:
         child.is_dead = True
-        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-        how = f"signal {result.si_status}" if result and result.si_code != os.CLD_EXITED else "by itself"
+        how = _reap(child)
         if child is self._standby:
             self._standby = None
             self._close(child)
@@ -214,7 +237,7 @@ class Launcher:
         self.log.say(f"worker {child.pid} ended ({how}): the standby takes over", Level.WARNING)
         # its pidfd stays open: a standby made from now on waits on it, and finds it dead
         if self._standby is None and self._respawn_at is None:
-            self._standby = self._fork("standby")
+            self._fork_standby()
 
     @staticmethod
     def _close(child: Child) -> None:
@@ -333,3 +356,14 @@ class Launcher:
             "written_bytes": int(counters.written_bytes),
             "latency_us": latency_us(counters),
         }
+
+
+def _reap(child: Child) -> str:
+    """Take note of a child's end; how it ended, in words."""
+    try:
+        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+    except ChildProcessError:
+        return "adopted"  # not our fork: init reaps it
+    if result is None or result.si_code == os.CLD_EXITED:
+        return "by itself"
+    return f"signal {result.si_status}"

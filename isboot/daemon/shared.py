@@ -7,36 +7,59 @@ dead worker's ring is gone before its pidfd says so, hence nothing writes to the
 
 from __future__ import annotations
 
+import mmap
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from isboot._engine import ffi, lib
 from isboot.errors import DaemonError
 
+#: the counters, rounded up to whole pages
+COUNTERS_BYTES = -(-ffi.sizeof("struct isboot_shared") // mmap.PAGESIZE) * mmap.PAGESIZE
 PERCENTILES = (("p50", 0.50), ("p99", 0.99), ("p999", 0.999))
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
     """
+    :param fd: of the memory, by which a launcher that comes later finds it (/proc/PID/fd/N)
     :param counters: struct isboot_shared *
     :param buffers: depth * max_io_bytes of all lanes together, page aligned
     """
 
+    fd: int
     counters: Any
     buffers: Any
     depth: int
     max_io_bytes: int
+    mapping: mmap.mmap  #: keeps the memory mapped
 
     @classmethod
     def make(cls, depth: int, max_io_bytes: int) -> Shared:
         """:raises DaemonError: no memory"""
-        return cls(
-            ffi.cast("struct isboot_shared *", _map(ffi.sizeof("struct isboot_shared"))),
-            _map(depth * max_io_bytes),
-            depth,
-            max_io_bytes,
-        )
+        fd = os.memfd_create("isboot", os.MFD_CLOEXEC)
+        os.ftruncate(fd, COUNTERS_BYTES + depth * max_io_bytes)
+        return cls.open(fd, depth, max_io_bytes)
+
+    @classmethod
+    def open(cls, fd: int, depth: int, max_io_bytes: int) -> Shared:
+        """
+        Map memory that was made before.
+
+        :raises DaemonError: no memory
+        """
+        length_bytes = COUNTERS_BYTES + depth * max_io_bytes
+        try:
+            mapping = mmap.mmap(fd, length_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        except OSError as error:
+            raise DaemonError(
+                f"mapping {length_bytes} bytes of shared memory: {error.strerror}",
+                "give the machine more memory, or choose a smaller depth",
+            ) from error
+        start = ffi.cast("char *", ffi.from_buffer(mapping))
+        counters = ffi.cast("struct isboot_shared *", start)
+        return cls(fd, counters, start + COUNTERS_BYTES, depth, max_io_bytes, mapping)
 
     def lane_buffers(self, first_tag: int) -> Any:
         """Give the buffers of a lane whose tags start at `first_tag`."""
@@ -44,17 +67,6 @@ class Shared:
 
     def lane_counters(self, index: int) -> Any:
         return self.counters.lanes[index]
-
-
-def _map(length_bytes: int) -> Any:
-    error = ffi.new("struct isboot_error *")
-    mapping = lib.isboot_shared_map(length_bytes, error)
-    if mapping == ffi.NULL:
-        raise DaemonError(
-            f"{ffi.string(error.text).decode()} ({length_bytes} bytes)",
-            "give the machine more memory, or choose a smaller depth",
-        )
-    return ffi.cast("char *", mapping)
 
 
 def latency_us(counters: Any) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ import pickle
 import socket
 from collections.abc import Mapping
 
+from isboot.daemon import heritage
 from isboot.daemon.launcher import Launcher
 from isboot.daemon.log import Level, Log
 from isboot.errors import DaemonError, ExitStatus, IsbootError
@@ -42,6 +43,26 @@ def in_foreground(
         notify(f"READY=1\nSTATUS=serving {device}")
 
     error = Launcher(config, nics, log, on_live, retry_s, is_armed).run()
+    if error is not None:
+        raise error
+
+
+def adopt(log: Log) -> None:
+    """
+    Keep the device of a launcher that died, in the foreground.
+
+    :raises IsbootError: nothing to adopt, or its launcher lives
+    """
+    left = heritage.find()
+    launcher = Launcher(
+        left.config,
+        left.nics,
+        log,
+        lambda device: notify(f"READY=1\nSTATUS=serving {device}"),
+        FOR_EVER_S,
+        is_armed=False,
+    )
+    error = launcher.adopt(left)
     if error is not None:
         raise error
 

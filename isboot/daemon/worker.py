@@ -5,6 +5,7 @@ The process that serves a device: it made it (`serve`), or took it over from one
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from isboot import boot
 from isboot.block import udev
 from isboot.block.device import Control, Device
-from isboot.daemon import armour
+from isboot.daemon import armour, heritage
 from isboot.daemon.channel import Channel, Done, Failed, Live, Message, Refused, Request, wait_readable
 from isboot.daemon.lanes import LaneThread, Opened
 from isboot.daemon.log import Level, Log
@@ -50,6 +51,8 @@ class Worker:
         self._lanes: list[LaneThread] = []
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._control: Control | None = None
+        self._channel = task.channel
+        self._live: Live | None = None
 
     # --- the two ways to begin ---
 
@@ -69,8 +72,7 @@ class Worker:
             self._remove()
             raise
         task.log.say(f"device: /dev/{device.name}, {_size(first.facts)}", Level.NOTICE)
-        task.channel.send(Live(device.device_id, device.queues, device.depth, first.facts))
-        self._attend()
+        self._attend(Live(device.device_id, device.queues, device.depth, first.facts))
 
     def take_over(self, live: Live, pidfd: int) -> None:
         """
@@ -93,8 +95,7 @@ class Worker:
         device.end_recovery()
         seconds = time.monotonic() - began
         task.shared.counters.worker_generation += 1
-        task.channel.send(Live(live.device_id, live.queues, live.depth, live.facts, retries, seconds))
-        self._attend()
+        self._attend(Live(live.device_id, live.queues, live.depth, live.facts, retries, seconds))
 
     def _wait_for_death(self, pidfd: int) -> bool:
         """True once the worker is dead; a launcher that is gone is no reason to leave."""
@@ -148,7 +149,7 @@ class Worker:
                 facts,
                 task.shared,
                 task.log,
-                task.channel.send,
+                self._report,
                 self._on_end,
             )
             lane.start()
@@ -163,33 +164,58 @@ class Worker:
             share = Opened(self._ublkc_fd, edges[index], edges[index + 1] - edges[index], device.depth)
             lane.open(share, first if index == 0 else None)
 
+    def _report(self, message: Message) -> None:
+        self._channel.send(message)
+
     def _on_end(self, _lane: LaneThread) -> None:
         os.eventfd_write(self._wake_fd, 1)
 
     # --- serving, seen from the main thread ---
 
-    def _attend(self) -> None:
-        """Wait for requests of the launcher and for lanes that end. Ends with the device, or the process."""
+    def _attend(self, live: Live) -> None:
+        """Say that the device is served; then wait for requests and for lanes that end."""
+        self._live = live
+        self._greet()
         channel = self._task.channel
-        fds = [channel.fileno(), self._wake_fd]
+        door: socket.socket | None = None
         while True:
-            ready = wait_readable(fds, None)
+            ready = wait_readable([self._wake_fd, (door or channel).fileno()], None)
             if self._wake_fd in ready:
                 os.eventfd_read(self._wake_fd)
                 self._check_lanes()
-                if all(lane.is_abandoned for lane in self._lanes):
-                    raise DaemonError("serving: somebody stopped the device from outside")
-            if channel.fileno() in ready:
+            if door is not None and door.fileno() in ready:
+                self._channel = channel = Channel(door.accept()[0])
+                door.close()
+                door = None
+                self._greet()
+            elif door is None and channel.fileno() in ready:
                 request = channel.receive()
                 if request is None:
-                    fds = [self._wake_fd]  # the launcher is gone; the device stays
+                    # the launcher is gone; the device stays, and waits for the next one
+                    self._task.log.say("the launcher is gone, the device stays", Level.WARNING)
+                    door = heritage.open_door(is_in_world=self._task.config.is_boot)
                 elif isinstance(request, Request) and self._obey(request):
                     return
+
+    def _greet(self) -> None:
+        """Tell the launcher what it may not know yet, and leave it for one that comes later."""
+        task, live = self._task, self._live
+        assert live is not None  # noqa: S101 - set before the first call
+        self._channel.send(live)
+        for lane in self._lanes:
+            lane.announce()
+        if task.config.is_boot:
+            pid = os.getpid()
+            heritage.leave(
+                heritage.Heritage(task.config, task.nics, live, pid, heritage.start_time(pid), task.shared.fd)
+            )
 
     def _check_lanes(self) -> None:
         for lane in self._lanes:
             if lane.error is not None:
                 raise lane.error
+        if all(lane.is_abandoned for lane in self._lanes):
+            raise DaemonError("serving: somebody stopped the device from outside")
 
     def _obey(self, request: Request) -> bool:
         """Carry out a request; True when that was the last."""
@@ -202,7 +228,7 @@ class Worker:
             answer = actions[request.word]()
         except IsbootError as error:
             answer = Refused(error.message, error.hint, error.exit_status)
-        self._task.channel.send(answer)
+        self._channel.send(answer)
         return request.word == "finish"
 
     def _claim(self) -> Message:

@@ -6,7 +6,7 @@
  *
  *   isboot-boot world TREE PROGRAM [ARGUMENT ...]   make a mount namespace rooted in a ramfs that holds a copy
  *                                                   of TREE, and run PROGRAM there
- *   isboot-boot join PID PROGRAM [ARGUMENT ...]     run PROGRAM in the namespace of process PID
+ *   isboot-boot join FILE PROGRAM [ARGUMENT ...]    run PROGRAM in the namespace of the process whose pid is in FILE
  *   isboot-boot tell WORD                           say WORD (arm, disarm, flush, finish) to every launcher
  *   /shutdown VERB ...                              systemd-shutdown's last step: unmount the root, have isboot
  *                                                   flush and log out, then reboot(2)

@@ -137,13 +137,19 @@ int world(int count, char **arguments)
 int join_world(int count, char **arguments)
 {
 	char path[64];
+	FILE *file;
 	int namespace;
+	int pid = 0;
 
 	if (count < 2) {
-		say("usage: isboot-boot join PID PROGRAM [ARGUMENT ...]");
+		say("usage: isboot-boot join FILE PROGRAM [ARGUMENT ...]");
 		return 2;
 	}
-	(void)snprintf(path, sizeof(path), "/proc/%.20s/ns/mnt", arguments[0]);
+	file = fopen(arguments[0], "re");
+	if (!file || fscanf(file, "%d", &pid) != 1)
+		return fail("reading a pid from", arguments[0]);
+	(void)fclose(file);
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
 	namespace = open(path, O_RDONLY | O_CLOEXEC);
 	if (namespace < 0)
 		return fail("opening", path);

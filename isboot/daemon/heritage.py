@@ -1,0 +1,128 @@
+"""
+What a worker leaves for a launcher that comes later.
+
+A launcher that dies takes nothing with it, but its successor must find the device instead of making a second
+one.  The worker writes what it knows into its own world: a ramfs in a mount namespace that only isboot's
+processes share, so the secrets in it are where they were already, in isboot's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from isboot.daemon.channel import Channel, Live
+from isboot.errors import DaemonError, ExitStatus
+from isboot.values import BootConfig, NicState
+
+FILE = Path("/isboot-heritage")  #: in the world
+STANDBY_FILE = Path("/isboot-standby")  #: in the world: pid and start time
+DOOR = "/isboot-door"  #: where a worker without a launcher listens; in the world
+PID_FILE = Path("/run/isboot/worker")  #: whose namespace is the world
+
+
+@dataclass(frozen=True, slots=True)
+class Heritage:
+    """
+    :param began: the worker's start time in clock ticks since boot: a pid alone may be another process by now
+    :param shared_fd: number of the shared memory's descriptor in the worker
+    """
+
+    config: BootConfig
+    nics: Mapping[int, NicState]
+    live: Live
+    pid: int
+    began: int
+    shared_fd: int
+
+
+def start_time(pid: int) -> int:
+    """Give field 22 of /proc/PID/stat, or 0 when there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(text[text.rindex(")") + 2 :].split()[19])
+
+
+def leave(heritage: Heritage) -> None:
+    """Write it, whole or not at all."""
+    partial = FILE.with_name(FILE.name + ".new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pickle.dumps(heritage))
+    os.replace(partial, FILE)
+    PID_FILE.write_text(f"{heritage.pid}\n", encoding="ascii")
+
+
+def find() -> Heritage:
+    """
+    Read what the living worker left.
+
+    :raises DaemonError: nothing was left, or whoever left it is dead (exit status 66)
+    """
+    try:
+        heritage: Heritage = pickle.loads(FILE.read_bytes())  # noqa: S301 - written by a worker, root's alone
+    except OSError as error:
+        raise DaemonError(
+            f"adopting a worker: {FILE}: {error.strerror}", "", ExitStatus.NOTHING_THERE
+        ) from error
+    if start_time(heritage.pid) != heritage.began:
+        raise DaemonError(
+            f"adopting worker {heritage.pid}: it is dead",
+            "nothing serves the device",
+            ExitStatus.NOTHING_THERE,
+        )
+    return heritage
+
+
+def open_door(*, is_in_world: bool) -> socket.socket:
+    """
+    Listen for a new launcher, in a worker whose launcher is gone.
+
+    :param is_in_world: else nobody restarts launchers, and the socket has no name
+    """
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if not is_in_world:
+        return door
+    Path(DOOR).unlink(missing_ok=True)
+    door.bind(DOOR)
+    door.listen(1)
+    return door
+
+
+def knock(timeout_s: float = 10.0) -> Channel:
+    """
+    Reach the worker.
+
+    :raises DaemonError: it does not listen: its launcher lives
+    """
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    end.settimeout(timeout_s)
+    try:
+        end.connect(DOOR)
+    except OSError as error:
+        raise DaemonError(
+            f"adopting a worker: {error.strerror}", "its launcher is alive", ExitStatus.TRY_AGAIN
+        ) from error
+    end.settimeout(None)
+    return Channel(end)
+
+
+def note_standby(pid: int) -> None:
+    STANDBY_FILE.write_text(f"{pid} {start_time(pid)}\n", encoding="ascii")
+
+
+def end_standby() -> None:
+    """End the standby of the launcher before: the next cannot talk to it, and two would both take over."""
+    try:
+        pid, began = map(int, STANDBY_FILE.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return
+    if began and start_time(pid) == began:
+        os.kill(pid, signal.SIGKILL)

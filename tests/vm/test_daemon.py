@@ -1,0 +1,128 @@
+"""Launcher, worker and standby in a guest, with a real target beside it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import Any
+
+import pytest
+
+from tests.vm.guest import Guest
+from tests.vm.progress import say
+from tests.vm.rig import Rig
+from tests.vm.target import Target
+
+pytestmark = pytest.mark.guest
+
+KILL = "python3 tests/vm/inside/kill_workers.py"
+#: there is no udev in the quick guest: what our rule would set
+QUEUE = (
+    "cd /sys/block/ublkb0/queue; echo none > scheduler; "
+    "echo 127 > nr_requests; echo 1000 > io_timeout; cat nr_requests"
+)
+FIO = (
+    "fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=libaio --rw=randrw --bs=4k --size=48m "
+    "--verify=crc32c --verify_backlog=512 --verify_fatal=1 --time_based --runtime={runtime} "
+    "--iodepth={depth} "
+    "--output-format=json"
+)
+
+
+def attach(rig: Rig, label: str) -> tuple[Guest, Target]:
+    target = rig.target()
+    guest = rig.quick(label)
+    guest.channel.run(f"modprobe ublk_drv && python3 -m isboot attach {target.url()}", 60)
+    guest.channel.run(QUEUE)
+    return guest, target
+
+
+def status(guest: Guest) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(guest.channel.run("python3 -m isboot status --json").output)["devices"][
+        0
+    ]
+    return row
+
+
+def detach(guest: Guest) -> None:
+    guest.channel.run("python3 -m isboot detach ublkb0", 60)
+    assert guest.channel.run("ls /dev/ublkb0", is_checked=False).status != 0
+
+
+def report(what: str, recoveries: list[dict[str, Any]]) -> None:
+    times = [row["ms"] for row in recoveries]
+    pids = " ".join(f"{row['old']}->{row['new']}" for row in recoveries)
+    say(
+        f"{what}: {len(times)} recoveries, median {statistics.median(times):.0f} ms, "
+        f"worst {max(times):.0f} ms; {pids}"
+    )
+
+
+def test_a_device_comes_serves_and_goes(rig: Rig, kernel_label: str) -> None:
+    guest, target = attach(rig, kernel_label)
+    run = guest.channel.run
+    assert run("blockdev --getsize64 /dev/ublkb0").output == f"{64 << 20}\n"
+    row = status(guest)
+    assert (row["state"], row["target"]) == ("live", target.name)
+    run("dd if=/dev/urandom of=/run/data bs=1M count=16 2>/dev/null")
+    run("dd if=/run/data of=/dev/ublkb0 bs=1M oflag=direct conv=fsync 2>/dev/null", 60)
+    run(
+        "dd if=/dev/ublkb0 bs=1M count=16 iflag=direct 2>/dev/null | cmp - /run/data",
+        60,
+    )
+    assert status(guest)["lanes"][0]["written_bytes"] == 16 << 20
+    refused = run(
+        "mkfs.ext4 -q /dev/ublkb0 && mount /dev/ublkb0 /mnt && python3 -m isboot detach ublkb0",
+        60,
+        is_checked=False,
+    )
+    assert refused.status == 75
+    assert "in use" in refused.output
+    run("umount /mnt")
+    detach(guest)
+    assert "I_T nexus" not in target.sessions().split("LUN information")[0]
+
+
+def test_a_killed_worker_is_replaced_without_an_error(rig: Rig, kernel_label: str) -> None:
+    guest, target = attach(rig, kernel_label)
+    run = guest.channel.run
+    for what, depth in (("idle", 0), ("half", 64), ("full", 127)):
+        load = guest.channel.start(FIO.format(runtime=30, depth=depth), 120) if depth else None
+        recoveries = json.loads(run(f"{KILL} 20 0.3", 120).output)
+        report(f"{kernel_label} {what}", recoveries)
+        if load:
+            code, output = load.wait()
+            job = json.loads(output[output.index(b"{") :])["jobs"][0]
+            assert (code, job["error"], job["total_err"]) == (0, 0, 0)
+            assert job["read"]["total_ios"] > 0
+        assert statistics.median(row["ms"] for row in recoveries) < 500
+    target.freeze()
+    recoveries = json.loads(run(f"{KILL} 3 0", 120).output)
+    report(f"{kernel_label} target stopped", recoveries)
+    target.thaw()
+    run("dd if=/dev/ublkb0 of=/dev/null bs=1M count=4 iflag=direct", 60)
+    assert status(guest)["worker_replacements"] == 63
+    detach(guest)
+
+
+def test_a_killed_standby_is_replaced(rig: Rig) -> None:
+    guest, _target = attach(rig, "6.12")
+    before = status(guest)
+    recoveries = json.loads(guest.channel.run(f"{KILL} 3 0.1 standby", 60).output)
+    report("standby", recoveries)
+    after = status(guest)
+    assert after["worker_pid"] == before["worker_pid"]
+    assert after["standby_pid"] not in (0, before["standby_pid"])
+    detach(guest)
+
+
+def test_io_waits_for_a_target_that_restarts(rig: Rig, kernel_label: str) -> None:
+    guest, target = attach(rig, kernel_label)
+    load = guest.channel.start(FIO.format(runtime=12, depth=32), 120)
+    for _ in range(3):
+        target.restart()
+        guest.channel.run("dd if=/dev/ublkb0 of=/dev/null bs=4k count=64 iflag=direct", 60)
+    code, output = load.wait()
+    assert code == 0, output.decode(errors="replace")[-2000:]
+    assert status(guest)["lanes"][0]["reconnects"] >= 3
+    detach(guest)
