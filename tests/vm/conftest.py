@@ -13,13 +13,9 @@ from tests.vm.rig import Rig, missing
 BOOTS = (("bios", "6.12"), ("uefi", "7.2"))
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="boot all firmwares with all kernels, not one each")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "boot_case" in metafunc.fixturenames:
-        is_all = metafunc.config.getoption("--all", default=False)
+        is_all = metafunc.config.getoption("--all")
         cases = [(firmware, label) for firmware in ("bios", "uefi") for label in KERNELS] if is_all else BOOTS
         metafunc.parametrize("boot_case", cases, ids=["-".join(case) for case in cases])
 
