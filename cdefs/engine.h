@@ -189,13 +189,6 @@ int isboot_lane_attach(isboot_lane *lane, const struct isboot_session *session, 
 int isboot_lane_detach(isboot_lane *lane, struct isboot_session *session);
 
 /*
- * Any thread but only between runs: from here on every request, waiting or new, ends with `code` (a negative
- * errno) at once, and run needs no session.  For the end of the give-up time, and a shutdown with every path
- * down; 0 takes it back.
- */
-int isboot_lane_give_up(isboot_lane *lane, int32_t code);
-
-/*
  * Moves blocks until there is a reason not to.  When it returns, no operation on the session's socket is left
  * in the kernel; after LOST, LOGGED_OUT the caller closes the socket.  Without an attached session it serves
  * nothing and returns -ENOTCONN.
@@ -210,7 +203,8 @@ int isboot_lane_run(isboot_lane *lane, struct isboot_loss *loss);
 /*
  * No session and no hope of one (the give-up time is over, or the machine shuts down with every path down):
  * completes what is unfinished with `code` (a negative errno), and everything that still comes, until
- * isboot_lane_stop() or, ublk, ABANDONED.  On the lane's thread, instead of isboot_lane_run().
+ * isboot_lane_stop() or, ublk, ABANDONED: the reason is returned.  On the lane's thread, instead of
+ * isboot_lane_run(); -EBUSY while a session is attached.
  */
 int isboot_lane_fail(isboot_lane *lane, int32_t code);
 

@@ -332,6 +332,23 @@ class NegotiatedSession:
 
 
 @dataclass(frozen=True, slots=True)
+class ScsiAnswer:
+    """
+    What came back for a SCSI command, whoever carried it: the session stage or a running lane.
+
+    :param response: of iSCSI: 0 is "command completed at target" (RFC 7143 §11.4.3)
+    :param status: of SCSI (SAM-5 §5.3)
+    :param sense: without the iSCSI SenseLength; empty if there is none
+    :param data: as much as came
+    """
+
+    response: int
+    status: int
+    sense: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LunFacts:
     """
     What a LUN says of itself. Lengths in blocks are logical blocks; 0 where the target names no limit.

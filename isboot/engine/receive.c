@@ -104,7 +104,7 @@ void isboot_receive_completed(struct isboot_lane *lane, int result, uint32_t fla
 	if (result <= 0) {
 		if (result == 0)
 			isboot_lane_lose(lane, ISBOOT_CAUSE_CLOSED, 0, "the target closed the connection");
-		else if (result != -EINTR && result != -EAGAIN)
+		else if (result != -EINTR && result != -EAGAIN && result != -ECANCELED) /* ours, see quiesce() */
 			isboot_lane_lose(lane, ISBOOT_CAUSE_SOCKET, result, "receiving");
 		return;
 	}

@@ -71,14 +71,6 @@ int isboot_lane_detach(isboot_lane *lane, struct isboot_session *session)
 	return 0;
 }
 
-int isboot_lane_give_up(isboot_lane *lane, int32_t code)
-{
-	if (lane->is_attached || __atomic_load_n(&lane->is_running, __ATOMIC_SEQ_CST))
-		return -EBUSY;
-	lane->give_up_code = code;
-	return 0;
-}
-
 static void arm_wake(struct isboot_lane *lane)
 {
 	struct io_uring_sqe *sqe;
@@ -257,19 +249,12 @@ static int turn(struct isboot_lane *lane, struct isboot_loss *loss)
 	return reason;
 }
 
-int isboot_lane_run(isboot_lane *lane, struct isboot_loss *loss)
+static int run(struct isboot_lane *lane, struct isboot_loss *loss)
 {
 	int reason;
 
 	memset(loss, 0, sizeof(*loss));
-	if (!lane->has_ring || !lane->front_end)
-		return -EINVAL;
-	if (!lane->is_attached && !lane->give_up_code)
-		return -ENOTCONN;
 	lane->now_ns = isboot_now_ns();
-	if (lane->give_up_code)
-		isboot_command_fail_all(lane, lane->give_up_code);
-	__atomic_store_n(&lane->counters->state, ISBOOT_LANE_LIVE, __ATOMIC_RELAXED);
 	__atomic_store_n(&lane->is_running, 1, __ATOMIC_SEQ_CST);
 	isboot_exchange_take(lane);
 	do
@@ -278,5 +263,33 @@ int isboot_lane_run(isboot_lane *lane, struct isboot_loss *loss)
 	__atomic_store_n(&lane->is_running, 0, __ATOMIC_SEQ_CST);
 	isboot_exchange_refuse(lane);
 	(void)io_uring_submit(&lane->ring); /* commits of the last turn */
+	return reason;
+}
+
+int isboot_lane_run(isboot_lane *lane, struct isboot_loss *loss)
+{
+	if (!lane->has_ring || !lane->front_end)
+		return -EINVAL;
+	if (!lane->is_attached)
+		return -ENOTCONN;
+	__atomic_store_n(&lane->counters->state, ISBOOT_LANE_LIVE, __ATOMIC_RELAXED);
+	return run(lane, loss);
+}
+
+int isboot_lane_fail(isboot_lane *lane, int32_t code)
+{
+	struct isboot_loss loss;
+	int reason;
+
+	if (!lane->has_ring || !lane->front_end || code >= 0)
+		return -EINVAL;
+	if (lane->is_attached)
+		return -EBUSY;
+	lane->give_up_code = code;
+	lane->now_ns = isboot_now_ns();
+	isboot_command_fail_all(lane, code);
+	__atomic_store_n(&lane->counters->state, ISBOOT_LANE_STOPPED, __ATOMIC_RELAXED);
+	reason = run(lane, &loss);
+	lane->give_up_code = 0;
 	return reason;
 }

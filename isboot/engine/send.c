@@ -137,7 +137,7 @@ void isboot_send_completed(struct isboot_lane *lane, int result)
 		send->was_tried = true;
 	} else if (result == -EAGAIN) {
 		send->was_tried = true;
-	} else if (result != -EINTR) {
+	} else if (result != -EINTR && result != -ECANCELED) {
 		isboot_lane_lose(lane, ISBOOT_CAUSE_SOCKET, result, "sending");
 	}
 }
