@@ -5,9 +5,13 @@ A manager that takes the NIC down, or replaces its addresses, takes the root fil
 survives switch_root, so these are in place before any manager of the root starts; systemd itself reads units
 and their drop-ins again at that moment, so no reload is needed.
 
-What was seen (ifupdown 0.8.41, Debian): it believes /run/network/ifstate.NAME, not the list in ifstate, when
-asked whether NAME is configured; with it `ifup -a` and `ifup --allow=hotplug` leave the NIC alone.
-`ifdown -a` at shutdown would then flush it, unless EXCLUDE_INTERFACES names it.
+What was seen, each with the manager itself in a network namespace:
+- systemd-networkd 252 with a .network file for every NIC leaves ours and its routes as they are.
+- NetworkManager 1.42: an unmanaged-devices= in NetworkManager.conf drops ours, a device section holds.  mac:
+  matches the permanent address only, so a NIC that has none (veth) is named by its interface, too.
+- ifupdown 0.8.41 believes /run/network/ifstate.NAME, not the list in ifstate, when asked whether NAME is
+  configured; with it `ifup -a` and `ifup --allow=hotplug` leave the NIC alone.  `ifdown -a` at shutdown would
+  then flush it, unless EXCLUDE_INTERFACES names it.
 """
 
 from __future__ import annotations
@@ -98,7 +102,7 @@ def escape_unit(name: str) -> str:
 
 
 def _contents(macs: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    specs = [f"mac:{mac}" for mac in macs] + [f"interface-name:={name}" for name in names[1:]]
+    specs = [f"mac:{mac}" for mac in macs] + [f"interface-name:={name}" for name in names]
     values = {
         "id": macs[0].replace(":", ""),
         "macs": " ".join(macs),

@@ -50,7 +50,7 @@ def test_both_addresses_are_named_where_they_differ(tmp_path: Path) -> None:
     present = files(tmp_path)
     assert f"MACAddress={MAC} {OTHER_MAC}\n" in present["systemd/network/00-isboot-525400123456.network"]
     assert (
-        f"match-device=mac:{MAC};mac:{OTHER_MAC}\n"
+        f"match-device=mac:{MAC};mac:{OTHER_MAC};interface-name:=eth0\n"
         in present["NetworkManager/conf.d/00-isboot-525400123456.conf"]
     )
 
@@ -61,7 +61,8 @@ def test_vlan_is_kept_from_them_too(tmp_path: Path) -> None:
     assert "Type=ether vlan\n" in present["systemd/network/00-isboot-525400123456.network"]
     assert "Type=ether\n" in present["systemd/network/00-isboot-525400123456.link"]
     assert (
-        f"mac:{MAC};interface-name:=eth0.5\n" in present["NetworkManager/conf.d/00-isboot-525400123456.conf"]
+        f"mac:{MAC};interface-name:=eth0;interface-name:=eth0.5\n"
+        in present["NetworkManager/conf.d/00-isboot-525400123456.conf"]
     )
     assert present["network/ifstate.eth0.5"] == "eth0.5\n"
 
