@@ -361,6 +361,8 @@ class _Decoder:
 
     def _found(self, where: str, finding: checks.Finding) -> None:
         path = f"{where}.{finding.field}"
+        if any(problem.where == path and problem.severity == "error" for problem in self.problems):
+            return  # an empty string that could not be read is not news
         self.problem(finding.severity, finding.code, path, self.offsets[path], finding.message)
 
 

@@ -97,7 +97,7 @@ class _Builder:
                 content = content[position] if position < len(content) else None
             at = offset + field.offset
             if field.kind is Kind.STRING:
-                self.strings.append((at, content.encode("ascii")))
+                self.strings.append((at, _ascii(content, field.json)))
             elif isinstance(content, Secret):
                 self.strings.append((at, content.reveal()))
             elif field.name == "nic":
@@ -116,7 +116,7 @@ class _Builder:
         self.body.extend(bytes(_round_up(len(self.body)) - len(self.body)))
         for where, raw in self.strings:
             if raw:
-                if len(self.body) > 0xFFFF:
+                if max(len(raw), len(self.body)) > 0xFFFF:
                     raise _refused("its strings do not fit the 64 KiB its offsets reach")
                 self.put(where, struct.pack("<HH", len(raw), len(self.body)))
                 self.body += raw + b"\0"
@@ -126,10 +126,18 @@ class _Builder:
         length = max(table.length or 0, _round_up(len(self.body)))
         self.body.extend(bytes(length - len(self.body)))
         revision = layout.REVISION if table.revision is None else table.revision
-        self.put(0, struct.pack("<4sIB", table.signature.encode("ascii"), length, revision))
-        self.put(10, struct.pack("<6s8s", table.oem_id.encode("ascii"), table.oem_table_id.encode("ascii")))
+        signature = _ascii(table.signature, "signature", 4)
+        self.put(0, struct.pack("<4sIB", signature, length, revision))
+        oem_ids = _ascii(table.oem_id, "oem_id", 6), _ascii(table.oem_table_id, "oem_table_id", 8)
+        self.put(10, struct.pack("<6s8s", *oem_ids))
         self.body[9] = -sum(self.body) % 256
         return bytes(self.body)
+
+
+def _ascii(content: str, name: str, maximum_bytes: int = 0xFFFF) -> bytes:
+    if not content.isascii() or len(content) > maximum_bytes:
+        raise _refused(f"{name} is not ASCII or longer than {maximum_bytes} bytes")
+    return content.encode("ascii")
 
 
 def _scalar(kind: Kind, content: Any) -> bytes:
