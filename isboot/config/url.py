@@ -19,9 +19,7 @@ HINT = "iscsi://[CHAPNAME@]HOST[:PORT]/TARGETNAME/LUN, IPv6 hosts in brackets, L
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")  #: RFC 1123 names and IPv4
 
 
-def from_url(
-    url: str, *, initiator_name: str, credentials: Credentials | None, policy: Policy
-) -> BootConfig:
+def from_url(url: str, *, initiator_name: str, credentials: Credentials | None, policy: Policy) -> BootConfig:
     """
     Give a configuration with the one path a URL names.
 

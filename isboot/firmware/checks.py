@@ -154,15 +154,19 @@ def duplicates(
     for nic in nics:
         first = macs.setdefault((nic.mac, nic.vlan), nic.index)
         if first != nic.index:
-            yield layout.NIC, nic.index, Finding(
-                "mac", "note", "duplicate", f"the same MAC and VLAN as nic{first}"
+            yield (
+                layout.NIC,
+                nic.index,
+                Finding("mac", "note", "duplicate", f"the same MAC and VLAN as nic{first}"),
             )
     seen: dict[object, int] = {}
     for target in targets:
         first = seen.setdefault((target.name, target.ip, target.port, target.lun, target.nic), target.index)
         if first != target.index:
-            yield layout.TARGET, target.index, Finding(
-                "name", "note", "duplicate", f"the same target, LUN and NIC as target{first}"
+            yield (
+                layout.TARGET,
+                target.index,
+                Finding("name", "note", "duplicate", f"the same target, LUN and NIC as target{first}"),
             )
 
 

@@ -132,5 +132,3 @@ def tables(draw: st.DrawFn) -> IbftTable:
         problems=(),
         is_bootable=checks.is_bootable(initiator, targets),
     )
-
-
