@@ -202,6 +202,20 @@ def test_default_route_of_a_manager_stays_first(other_machine: Namespace) -> Non
     assert (internet["dev"], target["dev"]) == ("lan0", "v0")
 
 
+def test_ipv6_address_is_usable_at_once(other_machine: Namespace) -> None:
+    run(IPV6_NIC)
+    (link,) = ip("-j", "-6", "address", "show", "v0", "scope", "global")
+    (address,) = link["addr_info"]
+    assert address["nodad"]  # else the first second of every boot waits for duplicates
+    assert "tentative" not in address
+
+
+def test_route_of_another_table_does_not_count(other_machine: Namespace) -> None:
+    run(make_nic())
+    ip("route", "add", "198.51.100.9", "via", "192.0.2.1", "src", "192.0.2.15", "dev", "v0", "table", "99")
+    assert run(make_nic(), "198.51.100.9").changes == 1
+
+
 def test_stale_host_route_is_replaced(other_machine: Namespace) -> None:
     run(make_nic())
     ip("route", "add", "198.51.100.9", "dev", "v0")

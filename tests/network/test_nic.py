@@ -160,6 +160,14 @@ def test_pci_address_breaks_a_tie(tmp_path: Path) -> None:
     assert found.name == "eth1"
 
 
+def test_port_of_a_failover_pair_is_not_used_although_it_has_the_pci_address(tmp_path: Path) -> None:
+    make_sysfs(tmp_path, "ens3nsby", "pci0000:00", "0000:00:03.0", "virtio0")
+    links = [make_link(2, "ens3nsby", master=3), make_link(3, "ens3")]
+    found = find_nic(links, make_nic(pci="00:03.0"), tmp_path / "net")
+    assert found is not None
+    assert found.name == "ens3"
+
+
 def test_wrong_pci_address_does_not_outweigh_the_mac(tmp_path: Path) -> None:
     make_sysfs(tmp_path, "eth0", "pci0000:00", "0000:00:03.0")
     assert find_nic([make_link(2, "eth0")], make_nic(pci="00:04.0"), tmp_path / "net") is not None
