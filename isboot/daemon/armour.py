@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from isboot._engine import ffi, lib
@@ -24,7 +25,7 @@ def put_on(log: Log, *, is_armed: bool) -> None:
     """
     error = ffi.new("struct isboot_error *")
     threading.stack_size(THREAD_STACK_BYTES)
-    steps = (
+    steps: tuple[Callable[[], int], ...] = (
         lambda: lib.isboot_guard_install(is_armed, error),
         lambda: lib.isboot_process_harden(HEAP_RESERVE_BYTES, error),
         lambda: lib.isboot_thread_realtime(PRIORITY, error),

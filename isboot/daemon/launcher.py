@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from isboot import __version__
 from isboot._engine import lib
@@ -70,6 +70,7 @@ class Launcher:
     _failure: Failed | None = None
     _waiting: Client | None = None  #: who asked for the end
     _is_finishing: bool = False
+    _is_over: bool = False
 
     def run(self) -> IsbootError | None:
         """
@@ -102,7 +103,7 @@ class Launcher:
     def _keep(self, first: Child) -> IsbootError | None:
         self._worker = first
         try:
-            while self._worker is not None:
+            while not self._is_over:
                 self._turn()
         finally:
             self._server.remove()
@@ -127,7 +128,7 @@ class Launcher:
         if self.config.is_boot:
             heritage.note_standby(self._standby.pid)
 
-    def _be_child(self, role: str, end: Channel) -> None:
+    def _be_child(self, role: str, end: Channel) -> NoReturn:
         status = int(ExitStatus.FAILED)
         try:
             self._server.close_in_child()
@@ -233,6 +234,7 @@ class Launcher:
                 self._waiting = None
             self._close(child)
             self._worker = None
+            self._is_over = True
             return
         self.log.say(f"worker {child.pid} ended ({how}): the standby takes over", Level.WARNING)
         # its pidfd stays open: a standby made from now on waits on it, and finds it dead

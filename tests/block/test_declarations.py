@@ -25,10 +25,12 @@ def test_sizes_are_the_kernels(struct: str, size_bytes: int) -> None:
 
 def test_every_struct_can_be_used() -> None:
     """A wrong field type in a header builds and imports cleanly, and fails on first use."""
-    for name in ffi.list_types()[1]:
-        kind = ffi.typeof(f"struct {name}")
-        if kind.fields is not None:
-            assert ffi.sizeof(kind) > 0
+    typedefs, structs, _unions = ffi.list_types()
+    # what has a typedef of its own name is opaque, and cffi aborts the process when asked for its fields
+    known = [name for name in structs if name not in typedefs]
+    assert len(known) >= 10
+    for name in known:
+        assert ffi.sizeof(f"struct {name}") > 0
 
 
 @pytest.mark.parametrize(
