@@ -42,11 +42,14 @@ class Authenticator:
     def __post_init__(self) -> None:
         credentials = self.credentials
         if not credentials.secret:
-            raise self._refused("a CHAP name but an empty secret", "give the secret that belongs to the CHAP name")
+            raise self._refused(
+                "a CHAP name but an empty secret", "give the secret that belongs to the CHAP name"
+            )
         # RFC 7143 §9.2.1: with one secret for both, a target could have us compute its own proof.
         if credentials.is_mutual and credentials.secret == credentials.reverse_secret:
             raise self._refused(
-                "both directions of CHAP have the same secret", "set another secret for the target's direction"
+                "both directions of CHAP have the same secret",
+                "set another secret for the target's direction",
             )
 
     def next(
@@ -61,7 +64,9 @@ class Authenticator:
         :return: our keys, and whether to ask for the end of the stage with them
         """
         mine = {name: pairs[name] for name in _CHAP_KEYS if name in pairs}
-        replies = [(name, NOT_UNDERSTOOD) for name in pairs if name not in mine and not _is_answer(pairs[name])]
+        replies = [
+            (name, NOT_UNDERSTOOD) for name in pairs if name not in mine and not _is_answer(pairs[name])
+        ]
         self._check_order(method, mine)
         if self._step is _Step.METHOD:
             if method is None:
@@ -116,7 +121,8 @@ class Authenticator:
         challenge = chap.decode_binary("CHAP_C", mine["CHAP_C"])
         if chap.is_reflected(challenge):
             raise self._refused(
-                "the target sent a challenge of ours back", "something answers there that does not know the secret"
+                "the target sent a challenge of ours back",
+                "something answers there that does not know the secret",
             )
         response = chap.respond(algorithm, identifier, self.credentials.secret.reveal(), challenge)
         self._our_response = response
@@ -126,7 +132,7 @@ class Authenticator:
             self._challenge = chap.new_challenge()
             while self._challenge == challenge:  # never the target's own
                 self._challenge = chap.new_challenge()
-            # Another identifier than the target's: the same one would make both digests alike but for the secret.
+            # Another identifier than the target's: else both digests were alike but for the secret.
             self._identifier = (identifier + 1) & 0xFF
             keys += [("CHAP_I", str(self._identifier)), ("CHAP_C", chap.encode_binary(self._challenge))]
         return keys
@@ -141,14 +147,18 @@ class Authenticator:
                 "compare the reverse CHAP name on both sides",
             )
         if not credentials.reverse_name and name == credentials.name:
-            raise self._refused("the target sent our own CHAP name back", "set a CHAP name for the target's direction")
+            raise self._refused(
+                "the target sent our own CHAP name back", "set a CHAP name for the target's direction"
+            )
         received = chap.decode_binary("CHAP_R", mine["CHAP_R"])
-        expected = chap.respond(algorithm, self._identifier, credentials.reverse_secret.reveal(), self._challenge)
+        expected = chap.respond(
+            algorithm, self._identifier, credentials.reverse_secret.reveal(), self._challenge
+        )
         is_ours = chap.verify(self._our_response, received)
         if is_ours or not chap.verify(expected, received):
             raise self._refused(
                 "the target's proof is wrong: it does not know the reverse CHAP secret",
-                "compare the reverse CHAP secret on both sides; if they are equal, another machine answers here",
+                "compare the reverse CHAP secret on both sides; if it is the same, another machine answers",
             )
 
     def _downgraded(self, came: str) -> SessionError:

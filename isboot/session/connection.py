@@ -82,7 +82,7 @@ class Connection:
             shape = pdu.layout(header, **digests)
             if shape.data_bytes > self.max_data_bytes:
                 raise ProtocolError(
-                    f"a data segment of {shape.data_bytes} bytes, longer than the {self.max_data_bytes} we declared"
+                    f"a data segment of {shape.data_bytes} bytes, more than the {self.max_data_bytes} declared"
                 )
             return pdu.decode(header + self._read(shape.total_bytes, deadline), **digests)
         except ProtocolError as error:
@@ -101,7 +101,8 @@ class Connection:
         poll.register(self.sock, events)
         if not poll.poll(deadline.left_ms()):
             raise ConnectionLost(
-                f"{self.doing}: no answer within {deadline.text}", hint="the target's log may say what it waits for"
+                f"{self.doing}: no answer within {deadline.text}",
+                hint="the target's log may say what it waits for",
             )
 
     def _read(self, count: int, deadline: Deadline) -> bytes:
@@ -130,7 +131,7 @@ def run_login(connection: Connection, parameters: LoginParameters, deadline: Dea
     """
     machine = Login(parameters)
     try:
-        request = machine.first()
+        request: pdu.LoginRequest | None = machine.first()
         while request is not None:
             connection.send(request, deadline)
             response = pdu.expect(connection.receive(deadline), pdu.LoginResponse)

@@ -26,8 +26,8 @@ OPERATIONAL = 1
 FULL_FEATURE = 3
 STAGE_NAMES = {0: "SecurityNegotiation", 1: "LoginOperationalNegotiation", 3: "FullFeaturePhase"}
 
-#: A request carries no more text than this: the default MaxRecvDataSegmentLength holds until the login is over
-#: (RFC 7143 §13.12).
+#: A request carries no more text than this: the default MaxRecvDataSegmentLength holds until the login is
+#: over (RFC 7143 §13.12).
 MAX_SEGMENT_BYTES = 8192
 MAX_ROUNDS = 64
 #: What a target may say of itself that needs no answer and changes nothing here (RFC 7143 §13).
@@ -76,7 +76,7 @@ class LoginOutcome:
 
 
 def offers_of(policy: Policy, *, is_discovery: bool = False) -> dict[str, str]:
-    """Give the keys we offer: the table's, with what the policy decides. At least one whole I/O fits a segment."""
+    """Give the keys we offer: the table's, with what the policy decides; one whole I/O fits a segment."""
     offers = {
         key.name: key.ours
         for key in keys.OPERATIONAL
@@ -142,7 +142,9 @@ class Login:
         if response.status_class != status.SUCCESS:
             is_redirection = response.status_class == status.REDIRECTION
             said = dict(keys.decode_text(bytes(self._incoming))) if is_redirection else {}
-            status.raise_for_status(response.status_class, response.status_detail, said, self.parameters.doing)
+            status.raise_for_status(
+                response.status_class, response.status_detail, said, self.parameters.doing
+            )
         if response.is_continued:
             return self._request(b"")
         pairs = keys.decode_text(bytes(self._incoming))
@@ -200,7 +202,9 @@ class Login:
 
     def _check_header(self, response: LoginResponse) -> None:
         if response.initiator_task_tag != 0:
-            raise ProtocolError(f"a Login Response to task {response.initiator_task_tag:#x}, which is not ours")
+            raise ProtocolError(
+                f"a Login Response to task {response.initiator_task_tag:#x}, which is not ours"
+            )
         self._exp_stat_sn = (response.stat_sn + 1) & 0xFFFFFFFF
         if response.status_class != status.SUCCESS:
             return  # the rest of the header means nothing then, RFC 7143 §11.13
@@ -217,9 +221,13 @@ class Login:
             if not self._sent_transit:
                 raise ProtocolError(f"the end of {STAGE_NAMES[self._stage]}, which we did not ask for yet")
             if response.next_stage != following:
-                raise ProtocolError(f"a transit to stage {response.next_stage}, though we asked for {following}")
+                raise ProtocolError(
+                    f"a transit to stage {response.next_stage}, though we asked for {following}"
+                )
 
-    def _take_security(self, pairs: list[tuple[str, str]], transit: bool) -> tuple[list[tuple[str, str]], bool]:
+    def _take_security(
+        self, pairs: list[tuple[str, str]], transit: bool
+    ) -> tuple[list[tuple[str, str]], bool]:
         rest = dict(pairs)
         self._take_declared(rest)
         method = rest.pop("AuthMethod", None)
@@ -265,7 +273,9 @@ class Login:
                 self._values[name] = result
             if answer is not None:
                 if transit and answer != value:
-                    raise ProtocolError(f"{name}={shown(value)} in the last PDU of the login, too late to answer")
+                    raise ProtocolError(
+                        f"{name}={shown(value)} in the last PDU of the login, too late to answer"
+                    )
                 replies.append((name, answer))
         return replies, True
 

@@ -42,7 +42,8 @@ STATUSES = (
            ExitStatus.NOTHING_THERE),
     Status(2, 0x04, "target removed", "the target was taken away for good: find where it went",
            ExitStatus.NOTHING_THERE),
-    Status(2, 0x05, "unsupported version", "the target speaks another version of iSCSI", ExitStatus.UNAVAILABLE),
+    Status(2, 0x05, "unsupported version", "the target speaks another version of iSCSI",
+           ExitStatus.UNAVAILABLE),
     Status(2, 0x06, "too many connections", "the target's limit of sessions is reached: end another one",
            ExitStatus.TRY_AGAIN),
     Status(2, 0x07, "missing parameter", "the target's log says which one", ExitStatus.FAILED),
@@ -53,7 +54,8 @@ STATUSES = (
     Status(2, 0x0B, "invalid request during login", "the target's log says why", ExitStatus.FAILED),
     Status(3, 0x00, "target error", "the target's log says what happened", ExitStatus.TRY_AGAIN),
     Status(3, 0x01, "service unavailable", "the target is not ready yet", ExitStatus.TRY_AGAIN),
-    Status(3, 0x02, "out of resources", "the target has no room for another session now", ExitStatus.TRY_AGAIN),
+    Status(3, 0x02, "out of resources", "the target has no room for another session now",
+           ExitStatus.TRY_AGAIN),
 )
 # fmt: on
 BY_CODE: Mapping[tuple[int, int], Status] = {(row.status_class, row.detail): row for row in STATUSES}
@@ -102,7 +104,13 @@ def parse_target_address(text: str) -> tuple[str, int, int | None]:
             raise ValueError
         port = int(rest[1:]) if rest else DEFAULT_PORT
         is_sane = 0 < port < 65536 and (tag is None or 0 <= tag < 65536)
-        if not is_sane or not 0 < len(host) <= 255 or not host.isascii() or not host.isprintable() or " " in host:
+        if (
+            not is_sane
+            or not 0 < len(host) <= 255
+            or not host.isascii()
+            or not host.isprintable()
+            or " " in host
+        ):
             raise ValueError
     except ValueError:
         raise ProtocolError(f"the address {shown(text)}, which is not HOST[:PORT][,TAG]") from None

@@ -1,4 +1,4 @@
-"""One connection of the scripted target: numbers, tasks, transfers. Sending and receiving stand at its edge."""
+"""One connection of the scripted target: numbers, tasks, transfers; I/O stands at its edge."""
 
 from __future__ import annotations
 

@@ -162,8 +162,9 @@ class Disk:
 
     def _read_capacity_16(self) -> bytes:
         thin = 0xC000 if self.is_thin else 0
-        return struct.pack(">QIBBH", self.capacity_blocks - 1 if self.capacity_blocks else 2**64 - 1,
-                           self.block_size, 0, 3 if self.block_size == 512 else 0, thin) + bytes(16)  # fmt: skip
+        last = self.capacity_blocks - 1 if self.capacity_blocks else 2**64 - 1
+        exponent = 3 if self.block_size == 512 else 0
+        return struct.pack(">QIBBH", last, self.block_size, 0, exponent, thin) + bytes(16)
 
     def _mode_page(self, cdb: bytes) -> bytes:
         caching = bytes([0x08, 0x12, 0x04 if self.has_volatile_cache else 0]) + bytes(17)

@@ -24,8 +24,8 @@ Scripts, two kinds; both take `times` (how often, None: always) and `skip` (how 
         or any function (connection, pdu) -> None; connection.proceed(pdu) does the usual.
 
     target.alter(DataIn, function, times=1, skip=0)
-        what it is about to send, after the sequence numbers are in: function(pdu) -> a PDU, bytes (sent as they
-        are), a list of both, or None for nothing. `dataclasses.replace(pdu, buffer_offset=1 << 20)` is a lie.
+        what it is about to send, after the sequence numbers are in: function(pdu) -> a PDU, bytes (sent as
+        they are), a list of both, or None for nothing. `dataclasses.replace(pdu, buffer_offset=1 << 20)` is a lie.
         corrupt(k) flips a bit of byte k of the wire, digests included.
 
     target.drop_after(k)      close after k more bytes were sent, in the middle of a PDU if it falls so
