@@ -38,9 +38,11 @@ def parse_lun(text: str) -> bytes:
 def format_lun(lun: bytes) -> str:
     """Give a LUN in decimal where `parse_lun` makes the same bytes of it, else as 16 hexadecimal digits."""
     word = int.from_bytes(lun[:2], "big")
-    number = word & ~FLAT_SPACE
-    if not any(lun[2:]) and (word <= PERIPHERAL_MAXIMUM or PERIPHERAL_MAXIMUM < number <= FLAT_MAXIMUM):
-        return str(number)
+    if not any(lun[2:]):
+        if word <= PERIPHERAL_MAXIMUM:
+            return str(word)
+        if FLAT_SPACE + PERIPHERAL_MAXIMUM < word <= FLAT_SPACE + FLAT_MAXIMUM:
+            return str(word - FLAT_SPACE)
     return lun.hex()
 
 

@@ -44,7 +44,7 @@ def from_table(table: IbftTable, policy: Policy) -> BootConfig:
             nics[nic.index] = _nic(nic)
     paths: list[PathConfig] = []
     for target in sorted(table.targets, key=lambda target: _rank(target, table)):
-        if fault := _target_fault(target, nics, table):
+        if fault := _target_fault(target, nics):
             warnings.append(f"{doing}: target{target.index} is not used: {fault}")
         else:
             paths.append(_path(len(paths), target, nics, doing, warnings))
@@ -79,7 +79,7 @@ def _nic_fault(nic: IbftNic) -> str:
     return ""
 
 
-def _target_fault(target: IbftTarget, nics: dict[int, NicConfig], table: IbftTable) -> str:
+def _target_fault(target: IbftTarget, nics: dict[int, NicConfig]) -> str:
     """Say why a target cannot be used, or ""."""
     if not target.valid and not target.boot_selected:
         return "it is flagged neither valid nor boot-selected"
