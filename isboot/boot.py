@@ -8,6 +8,7 @@ every lost connection, from `connect` on.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from isboot.network import connect as tcp
 from isboot.network import nic
 from isboot.session import connection, fence, identity, isid, lun
 from isboot.session.control import Control as ScsiControl
-from isboot.values import BootConfig, IbftTable, LunFacts, NegotiatedSession, NicState, PathConfig
+from isboot.values import BootConfig, IbftTable, LunFacts, NegotiatedSession, NicState, PathConfig, Portal
 
 CONNECT_TIMEOUT_S = 5.0
+FENCE_WAIT_S = 30.0  #: where LOGICAL UNIT RESET is refused: what most targets give a command at most
 MAX_REDIRECTS = 4
 
 Say = Callable[[str], None]
@@ -63,18 +65,38 @@ def bring_up(config: BootConfig) -> dict[int, NicState]:
     return states
 
 
+def resolve(config: BootConfig) -> BootConfig:
+    """
+    Give every portal by address: after a loss no resolver may be asked, its files may be on the root.
+
+    A name with several addresses becomes as many paths.
+
+    :raises NetworkError: a name is unknown
+    """
+    paths: list[PathConfig] = []
+    for path in config.paths:
+        for endpoint in tcp.find_endpoints(path.portal, interface=None):
+            portal = Portal(str(endpoint.address[0]), path.portal.port)
+            if not any(
+                known.portal == portal and known.lun == path.lun for known in paths if known.nic == path.nic
+            ):
+                paths.append(replace(path, index=len(paths), portal=portal))
+    return replace(config, paths=tuple(paths))
+
+
 def connect(
     config: BootConfig,
     path: PathConfig,
     nics: Mapping[int, NicState],
     lane: int,
+    say: Say,
     *,
     expected: LunFacts | None,
-    resolve_names: bool,
 ) -> Attached:
     """
     Stage 4, session: connect, log in, see what disk is there.
 
+    :param say: told what takes time
     :param expected: the disk this must be, after a loss: it is then fenced from commands of the old session
         before anything is issued on the new one
     :raises IsbootError: of the network or the session stage
@@ -87,7 +109,7 @@ def connect(
             portal,
             interface=state.name if state else None,
             timeout_s=CONNECT_TIMEOUT_S,
-            resolve_names=resolve_names,
+            resolve_names=False,
         )
         try:
             session = connection.login(sock, path, config.initiator_name, config.policy, name, portal)
@@ -95,7 +117,9 @@ def connect(
             facts = lun.inspect(control)
             if expected is not None:
                 identity.check(expected, facts)
-                fence.fence(control, session.lun)
+                if fence.fence(control, session.lun) is not fence.Fence.COMPLETE:
+                    say(f"{path.target_name} refuses LOGICAL UNIT RESET: old commands get {FENCE_WAIT_S:g} s")
+                    time.sleep(FENCE_WAIT_S)
             return Attached(sock, control.negotiated(), facts, path, state.name if state else "")
         except RedirectError as redirect:
             sock.close()

@@ -69,9 +69,11 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
     )
     for path in config.paths:
         refuse_second_initiator(path.target_name)
+    from isboot import boot
     from isboot.daemon import start
     from isboot.daemon.log import Level, Log
 
+    config = boot.resolve(config)
     if arguments.foreground:
         log = Log(to_kernel=False)
         start.in_foreground(config, {}, log, is_armed=False, retry_s=arguments.retry)

@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         nics = boot.bring_up(config)
         for nic in nics.values():
             log.say(f"NIC: {nic.name} ({nic.driver}) {nic.mac} has {nic.address}", Level.NOTICE)
+        config = boot.resolve(config)
         stage = "session"
         from isboot.daemon import armour, start
 

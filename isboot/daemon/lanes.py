@@ -8,6 +8,7 @@ the ring meanwhile.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -40,6 +41,8 @@ class Opened:
 
 class LaneThread:
     """
+    :param first_tag: where its tags begin among those of all lanes
+    :param depth: how many they are: of all ublk queues it serves
     :param report: called on the lane's thread with what the launcher should know
     :param on_end: called on the lane's thread when it can serve no more
     """
@@ -48,6 +51,8 @@ class LaneThread:
         self,
         index: int,
         device_id: int,
+        first_tag: int,
+        depth: int,
         config: BootConfig,
         nics: Mapping[int, NicState],
         facts: LunFacts,
@@ -65,7 +70,6 @@ class LaneThread:
         self._report = report
         self._on_end = on_end
         policy = config.policy
-        depth = policy.depth // policy.queues
         self.lane = Lane(
             index=index,
             device_id=device_id,
@@ -76,7 +80,7 @@ class LaneThread:
             nop_interval_ms=policy.nop_interval_ms,
             nop_timeout_ms=policy.nop_timeout_ms,
             has_fua=facts.has_fua,
-            buffers=shared.lane_buffers(index * depth),
+            buffers=shared.lane_buffers(first_tag),
             shared=shared.counters,
         )
         self.attached: boot.Attached | None = None
@@ -184,7 +188,7 @@ class LaneThread:
             wait_s = 0.0
             try:
                 attached = boot.connect(
-                    self._config, path, self._nics, self.index, expected=self._facts, resolve_names=False
+                    self._config, path, self._nics, self.index, self._log.say, expected=self._facts
                 )
             except IsbootError as error:
                 self.lane.probe_attempt(attempt, -int(error.exit_status))
@@ -231,8 +235,6 @@ class LaneThread:
 
     def _fail_all(self) -> None:
         """No session and no hope of one: what waits gets an error, so that power-off ends."""
-        import errno
-
         self._log.say("no path to the disk within the give-up time: I/O fails from now on", Level.ERROR)
         self.lane.fail(-errno.ENOLINK)
         self.is_abandoned = True

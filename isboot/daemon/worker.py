@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from isboot import boot
@@ -49,6 +50,7 @@ class Worker:
         self._ublkc_fd = -1
         self._claim_fd = -1
         self._lanes: list[LaneThread] = []
+        self._shares: list[tuple[int, int]] = []  #: the ublk queues of each lane: first and end
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._control: Control | None = None
         self._channel = task.channel
@@ -64,7 +66,7 @@ class Worker:
         self._control = Control()
         device = boot.make_disk(self._control, first, task.config, queues=1)
         self._device = device
-        self._make_lanes(device.device_id, first.facts, 1)
+        self._make_lanes(device, first.facts, 1)
         try:
             self._open(device, first)
             device.start()
@@ -86,7 +88,7 @@ class Worker:
         self._control = Control()
         device = Device(self._control, live.device_id, live.queues, live.depth)
         self._device = device
-        self._make_lanes(live.device_id, live.facts, 1)
+        self._make_lanes(device, live.facts, 1)
         if not self._wait_for_death(pidfd):
             return
         began = time.monotonic()
@@ -118,9 +120,7 @@ class Worker:
             error: IsbootError | None = None
             for path in task.config.paths:
                 try:
-                    attached = boot.connect(
-                        task.config, path, task.nics, 0, expected=None, resolve_names=True
-                    )
+                    attached = boot.connect(task.config, path, task.nics, 0, task.log.say, expected=None)
                 except IsbootError as problem:
                     error = error or problem
                     task.log.say_once(f"path{path.index}", problem.message, Level.WARNING)
@@ -138,12 +138,17 @@ class Worker:
 
     # --- lanes ---
 
-    def _make_lanes(self, device_id: int, facts: LunFacts, count: int) -> None:
+    def _make_lanes(self, device: Device, facts: LunFacts, count: int) -> None:
+        """Give every lane its share of the device's queues, as even as it goes, and its ring."""
         task = self._task
-        for index in range(count):
+        edges = [index * device.queues // count for index in range(count + 1)]
+        self._shares = list(pairwise(edges))
+        for index, (first, end) in enumerate(self._shares):
             lane = LaneThread(
                 index,
-                device_id,
+                device.device_id,
+                first * device.depth,
+                (end - first) * device.depth,
                 task.config,
                 task.nics,
                 facts,
@@ -156,12 +161,9 @@ class Worker:
             self._lanes.append(lane)
 
     def _open(self, device: Device, first: boot.Attached | None) -> None:
-        """Give every lane its share of the device's queues, as even as it goes."""
         self._ublkc_fd = device.open()
-        count = len(self._lanes)
-        edges = [index * device.queues // count for index in range(count + 1)]
-        for index, lane in enumerate(self._lanes):
-            share = Opened(self._ublkc_fd, edges[index], edges[index + 1] - edges[index], device.depth)
+        for index, (lane, (begin, end)) in enumerate(zip(self._lanes, self._shares, strict=True)):
+            share = Opened(self._ublkc_fd, begin, end - begin, device.depth)
             lane.open(share, first if index == 0 else None)
 
     def _report(self, message: Message) -> None:
@@ -260,8 +262,9 @@ class Worker:
             os.close(self._claim_fd)
         for lane in self._lanes:
             if lane.error is None and lane.attached is not None:
-                self._flush()
-                log.say("flushed: SYNCHRONIZE CACHE(16) answered", Level.NOTICE)
+                if lane.attached.facts.has_volatile_cache:
+                    self._flush()
+                    log.say("flushed: SYNCHRONIZE CACHE(16) answered", Level.NOTICE)
                 lane.lane.exchange_logout()
                 log.say(f"logged out of {lane.attached.session.target_name}", Level.NOTICE)
             lane.stop()

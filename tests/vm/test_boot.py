@@ -1,0 +1,188 @@
+"""
+Diskless boots, power-on to power-off: iPXE, the table, isboot in the initramfs, Debian on ublkb0.
+
+A boot costs half a minute and more, so each one shows many things, in the order a machine meets them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.vm import disk
+from tests.vm.disk import ROOT_MIB
+from tests.vm.guest import Guest
+from tests.vm.progress import say
+from tests.vm.rig import Rig
+from tests.vm.target import Lun, Target
+
+pytestmark = pytest.mark.guest
+
+BOOT_S = 180
+SOURCES = {"bios": "memory", "uefi": "acpi"}
+FIO = (
+    "fio --name=v --filename=/var/tmp/fio.data --direct=1 --ioengine=libaio --rw=randrw --bs=4k "
+    "--size=64m --iodepth=32 --verify=crc32c --verify_backlog=512 --verify_fatal=1 --time_based "
+    "--runtime={runtime} --output-format=json"
+)
+#: every file that a process of isboot has mapped from, or stands on, the root file system
+ON_ROOT = """
+import os, pathlib
+root = os.stat("/").st_dev
+major_minor = f"{os.major(root):02x}:{os.minor(root):02x}"
+seen = 0
+for entry in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        line = (entry / "cmdline").read_bytes()
+        maps = (entry / "maps").read_text()
+    except OSError:
+        continue
+    if not line.startswith(b"@isboot"):
+        continue
+    seen += 1
+    for row in maps.splitlines():
+        if row.split()[3] == major_minor:
+            print(entry.name, row)
+    for link in ("root", "cwd", "exe"):
+        if os.stat(entry / link).st_dev == root:
+            print(entry.name, link)
+print("processes", seen)
+"""
+
+
+def boot(rig: Rig, firmware: str, label: str, **options: object) -> tuple[Guest, Target, Path]:
+    root = rig.disk_copy(label)
+    command_line = options.pop("command_line", "")
+    if command_line:
+        root.set_command_line(f"{disk.COMMAND_LINE} {command_line}")
+    edit = options.pop("edit", "")
+    if edit:
+        root.edit(str(edit))
+    target = rig.target(Lun(root.file))
+    guest = rig.boot(firmware, label, root=root, target=target, **options)  # type: ignore[arg-type]
+    guest.wait_agent(BOOT_S)
+    return guest, target, root.file
+
+
+def check_file_system(image: Path) -> None:
+    """The root partition as the target has it, after the machine is off."""
+    offset = ROOT_MIB << 20
+    done = subprocess.run(
+        ["e2fsck", "-fn", f"{image}?offset={offset}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "recovering journal" not in done.stdout
+
+
+def power_off(guest: Guest, target: Target, image: Path) -> None:
+    guest.power_off(120)
+    text = guest.qemu.text()
+    order = ["shutdown: root unmounted", "flushed: SYNCHRONIZE CACHE", "logged out of"]
+    places = [text.find(line) for line in order]
+    assert -1 not in places, f"{dict(zip(order, places, strict=True))}\n{guest.qemu.tail()}"
+    assert places == sorted(places)
+    assert "I_T nexus" not in target.sessions().split("LUN information")[0]
+    check_file_system(image)
+
+
+def test_a_diskless_machine_lives_on_its_lun(rig: Rig, boot_case: tuple[str, str]) -> None:
+    firmware, label = boot_case
+    guest, target, image = boot(rig, firmware, label)
+    run = guest.channel.run
+    for line in (
+        "isboot: table: iBFT found",
+        "isboot: NIC: ",
+        "isboot: login: ",
+        "isboot: device: /dev/ublkb0",
+    ):
+        assert line in guest.qemu.text()
+
+    # where it stands
+    assert run("findmnt -no SOURCE /").output.strip() == "/dev/ublkb0p3"
+    assert run("lsblk -dno NAME").output.split() == ["ublkb0"]
+    queue = run("cd /sys/block/ublkb0/queue; cat scheduler nr_requests io_timeout").output.split()
+    assert queue == ["none", "127", "1000"] or queue == ["[none]", "127", "1000"], queue
+    links = run("ls /dev/disk/by-id /dev/disk/by-path").output
+    assert f"iscsi-{target.name}-lun-1-part3" in links
+    assert "scsi-3" in links or "scsi-1" in links
+    table = json.loads(run("isboot ibft --json").output)
+    assert (table["source"], table["verdict"]) == (SOURCES[firmware], "accept")
+    row = json.loads(run("isboot status --json").output)["devices"][0]
+    assert (row["boot"], row["state"], row["target"]) == (True, "live", target.name)
+    assert run("dpkg -V isboot").output == ""
+    on_root = run(["python3", "-c", ON_ROOT]).output
+    assert on_root == "processes 3\n", on_root
+    assert run("systemctl is-system-running", is_checked=False).output.strip() in ("running", "degraded")
+    assert run("systemctl is-active isboot.service isboot-guard.service").output.split() == [
+        "active",
+        "active",
+    ]
+
+    # a session of work with faults in it
+    load = guest.channel.start(FIO.format(runtime=20), 180)
+    kills = json.loads(run("python3 /run/kill_workers.py 3 1", 120).output) if put_killer(guest) else []
+    target.restart()
+    run("sync; echo 3 > /proc/sys/vm/drop_caches; cat /usr/bin/* > /dev/null", 120)
+    code, output = load.wait()
+    assert code == 0, output.decode(errors="replace")[-3000:]
+    say(f"{firmware} {label}: workers replaced in {[round(row['ms']) for row in kills]} ms")
+    row = json.loads(run("isboot status --json").output)["devices"][0]
+    assert row["worker_replacements"] == 3
+    assert row["lanes"][0]["reconnects"] >= 1
+
+    # a launcher that dies is replaced by one that adopts
+    before = run("systemctl show -P MainPID isboot.service").output.strip()
+    run(f"kill -9 {before}")
+    run("for i in $(seq 100); do isboot status --json | grep -q worker_pid && break; sleep 0.1; done")
+    adopted = json.loads(run("isboot status --json").output)["devices"][0]
+    assert adopted["worker_pid"] == row["worker_pid"]
+    assert run("systemctl show -P MainPID isboot.service").output.strip() not in (before, "0")
+
+    # power-off with a cold cache all the way
+    guest.channel.start("while :; do echo 3 > /proc/sys/vm/drop_caches; sleep 0.02; done", 300)
+    power_off(guest, target, image)
+
+
+def put_killer(guest: Guest) -> bool:
+    """The installed isboot is what it uses; the script itself is the test's."""
+    script = (Path(__file__).parent / "inside" / "kill_workers.py").read_text()
+    guest.channel.run(["python3", "-c", f"open('/run/kill_workers.py', 'w').write({script!r})"])
+    return True
+
+
+def test_a_root_without_isboot_lives_as_well(rig: Rig) -> None:
+    remove = "rm -rf $ROOT/usr/lib/python3/dist-packages/isboot* $ROOT/usr/bin/isboot $ROOT/usr/lib/isboot "
+    remove += "$ROOT/usr/lib/dracut $ROOT/usr/bin/dracut $ROOT/usr/lib/udev/rules.d/61-isboot.rules"
+    guest, target, image = boot(rig, "bios", "6.12", edit=remove)
+    run = guest.channel.run
+    pids = run("pgrep -f '^@isboot'").output.split()
+    assert len(pids) == 3
+    assert "-part3" in run("ls /dev/disk/by-path").output
+    for _ in range(2):
+        worker = run("cat /run/isboot/worker").output.strip()
+        run(f"kill -9 {worker}")
+        run("echo 3 > /proc/sys/vm/drop_caches; cat /usr/bin/* > /dev/null; touch /root/alive; sync", 120)
+        assert run("cat /run/isboot/worker").output.strip() != worker
+    power_off(guest, target, image)
+
+
+def test_a_machine_without_a_table_boots_on_and_never_starts_python(rig: Rig) -> None:
+    from tests.vm import guest as guests
+    from tests.vm.qemu import Drive, Machine
+
+    root = rig.disk_copy("6.12")
+    machine = Machine(firmware="bios", drives=[Drive(root.file)], network=None)
+    rig._lock()
+    with guests.running(machine, rig.directory) as guest:
+        guest.wait_agent(BOOT_S)
+        run = guest.channel.run
+        assert re.match(r"/dev/[sv]da3$", run("findmnt -no SOURCE /").output.strip())
+        journal = run("journalctl -b -o short-monotonic --no-pager", 60).output
+        assert re.search(r"isboot.service.*(skipped|condition)", journal), journal[-4000:]
+        assert "isboot: " not in guest.qemu.text()
+        assert run("pgrep -f '^@isboot'", is_checked=False).status == 1
+        guest.power_off(120)
