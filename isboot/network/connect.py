@@ -83,6 +83,11 @@ FAILURES = {
     ),
     errno.ENOBUFS: Failure("out of memory for sockets", "", ExitStatus.TRY_AGAIN),
     errno.ENOMEM: Failure("out of memory", "", ExitStatus.TRY_AGAIN),
+    errno.EINVAL: Failure(
+        "not an address to connect to",
+        "a link-local address needs its NIC: fe80::1%eth0",
+        ExitStatus.USAGE,
+    ),
     errno.ENODEV: Failure("no such NIC", "see the NICs present: ip link", ExitStatus.NOTHING_THERE),
     errno.EAFNOSUPPORT: Failure(
         "the kernel lacks this address family", "is IPv6 switched off?", ExitStatus.UNAVAILABLE
@@ -137,6 +142,22 @@ def connect(
                 continue
             raise _explain(error, portal, interface, timeout_s) from error
     raise AssertionError("find_endpoints gives one at least")
+
+
+def resolve(portal: Portal) -> tuple[Portal, ...]:
+    """
+    Give a portal by its addresses, in the order to be tried; one named by address as it is, zone included.
+
+    Done once, before there is a device: afterwards the resolver's files may lie on the root.
+
+    :raises NetworkError: the name is unknown (66), or the resolver is out of reach (75)
+    """
+    try:
+        ip_address(portal.host)
+    except ValueError:
+        hosts = dict.fromkeys(str(endpoint.address[0]) for endpoint in _resolve(portal, True))
+        return tuple(Portal(host, portal.port) for host in hosts)
+    return (portal,)
 
 
 def find_endpoints(

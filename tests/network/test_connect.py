@@ -9,7 +9,7 @@ import pytest
 
 from isboot.errors import ExitStatus, NetworkError
 from isboot.network import connect as connect_module
-from isboot.network.connect import FAILURES, OPTIONS, Endpoint, connect, find_endpoints
+from isboot.network.connect import FAILURES, OPTIONS, Endpoint, connect, find_endpoints, resolve
 from isboot.values import Portal
 
 
@@ -157,6 +157,31 @@ def test_next_address_of_a_name_is_tried(
     )
     with connect(Portal("storage.example", port), timeout_s=5) as connection:
         assert connection.getpeername() == ("127.0.0.1", port)
+
+
+def test_name_becomes_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::9", 3261, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.9", 3261)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.9", 3261)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, **keywords: found)
+    assert resolve(Portal("storage.example", 3261)) == (
+        Portal("2001:db8::9", 3261),
+        Portal("192.0.2.9", 3261),
+    )
+
+
+@pytest.mark.parametrize("host", ["192.0.2.9", "2001:db8::9", "fe80::9%eth0"])
+def test_literal_resolves_to_itself(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", fail_to_resolve)
+    assert resolve(Portal(host)) == (Portal(host),)
+
+
+def test_link_local_address_without_a_zone_is_told() -> None:
+    with pytest.raises(NetworkError, match=r"fe80::9\]:3260: not an address to connect to$") as caught:
+        connect(Portal("fe80::9"), timeout_s=5)
+    assert "fe80::1%eth0" in caught.value.hint
 
 
 def test_link_local_address_gets_the_zone_of_the_interface() -> None:
