@@ -8,7 +8,7 @@ from tests.vm import cache, rootfs, source
 from tests.vm.progress import RigError
 
 #: what the build reads
-INPUTS = ("cdefs", "isboot/engine", "isboot/__init__.py", "bpf", "setup.py", "pyproject.toml")
+INPUTS = ("cdefs", "isboot/engine", "isboot/__init__.py", "bpf", "setup.py", "pyproject.toml", "README.md")
 
 
 def extension() -> Path | None:
@@ -26,7 +26,7 @@ def extension() -> Path | None:
         script = """
         cp -r /result/source /tmp/source
         cd /tmp/source
-        python3 setup.py -q build_ext --build-lib /result
+        python3 -W ignore setup.py -q build_ext --build-lib /result
         """
         try:
             rootfs.run_inside([rootfs.tree(rootfs.TOOLS)], script, binds=((path, "/result"),))

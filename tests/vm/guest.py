@@ -88,10 +88,7 @@ class Guest:
 
         :raises RigError: it is not off after timeout_s
         """
-        if self.qemu.machine.firmware == "direct":
-            self.channel.request("leave", "leave", 10)
-        else:
-            self.channel.start(["systemctl", "poweroff"])
+        self.channel.request("power_off", "power off", 10)
         self.qemu.wait_end(timeout_s)
         self.is_ended = True
 

@@ -102,7 +102,7 @@ class Network:
         """
         command = [
             "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--conf-file=/dev/null",
-            "--port=0", "--bind-interfaces", "--dhcp-authoritative", "--no-ping",
+            "--port=0", "--bind-interfaces", "--dhcp-authoritative", "--no-ping", "--user=root",
             f"--dhcp-leasefile={self.directory}/leases", f"--pid-file={self.directory}/dnsmasq.pid",
         ]  # fmt: skip
         for number in range(self.nics):

@@ -22,6 +22,12 @@ OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 AGENT_PORT = "isboot.agent"
 
+#: what systemd shows while it waits for a job, several times a second
+WAITING = re.compile(r"\[[ *]{6}\] ")
+
+#: QEMU's accelerator that works everywhere
+EMULATION = "tcg,thread=multi"
+
 
 @dataclass(frozen=True)
 class Drive:
@@ -42,6 +48,7 @@ class Machine:
     :ivar network: the taps' namespace, where QEMU runs too; None gives QEMU's own NAT, in which 10.0.2.2
         is this machine's 127.0.0.1
     :ivar boots_from_network: firmware starts iPXE on the first NIC
+    :ivar accelerator: QEMU's: emulation works everywhere, "kvm" only where `demo/accelerator.py` says so
     :ivar may_reboot: a reset restarts the guest instead of ending QEMU
     :ivar extra: more arguments of QEMU
     """
@@ -56,6 +63,7 @@ class Machine:
     drives: Sequence[Drive] = ()
     memory_mib: int = 2048
     processors: int = 2
+    accelerator: str = EMULATION
     may_reboot: bool = False
     extra: Sequence[str] = field(default_factory=list)
 
@@ -137,7 +145,10 @@ class Qemu:
         """The console's last lines, and QEMU's own words if it had any."""
         log = self.directory / "qemu.log"
         own = log.read_text(errors="replace").strip() if log.exists() else ""
-        shown = "\n".join(self.text().splitlines()[-lines:])
+        # without what systemd and dracut draw while they wait
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bM?", "", self.text())
+        told = [line for line in plain.splitlines() if line.strip() and not WAITING.match(line)]
+        shown = "\n".join(told[-lines:])
         return f"--- console, last {lines} lines of {self.console}\n{shown}\n--- {own}"
 
     def qmp(self, command: str, **arguments: object) -> Any:
@@ -173,7 +184,7 @@ class Qemu:
         sockets = self._sockets
         console = f"path={sockets}/console,server=on,wait=off,logfile={self.console}"
         command = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max",
+            "qemu-system-x86_64", "-accel", machine.accelerator, "-cpu", "max",
             "-smp", str(machine.processors),
             "-m", str(machine.memory_mib), "-nodefaults", "-display", "none", "-vga", "none",
             "-device", "virtio-rng-pci,romfile=",

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.vm import guest, quick
+from tests.vm import disk, guest, ipxe, quick
+from tests.vm.disk import Disk
 from tests.vm.guest import Guest
+from tests.vm.kernel import kernel
 from tests.vm.network import Network
 from tests.vm.progress import RigError
-from tests.vm.target import Lun, Target
+from tests.vm.qemu import EMULATION, Machine
+from tests.vm.target import Account, Lun, Target
 
-PROGRAMS = ("mmdebstrap", "qemu-system-x86_64", "tgtd", "dnsmasq", "ip", "unshare", "mke2fs")
+PROGRAMS = (
+    "mmdebstrap", "qemu-system-x86_64", "tgtd", "dnsmasq", "ip", "unshare", "setpriv", "mke2fs", "sfdisk",
+    "mcopy", "git",
+)  # fmt: skip
 
 
 def missing() -> str:
@@ -41,7 +48,7 @@ class Rig:
         self._stack = ExitStack()
         self._network: Network | None = None
         self._is_locked = False
-        self._targets = 0
+        self.targets: list[Target] = []
 
     def __enter__(self) -> Rig:
         return self
@@ -50,7 +57,7 @@ class Rig:
         self._stack.__exit__(*error)
         for file in self.directory.iterdir():
             # logs stay, disks and initramfs images go
-            if file.suffix in (".img", ".fd"):
+            if file.suffix in (".img", ".fd", ".ipxe") or file.name == "vmlinuz":
                 file.unlink()
 
     def network(self, nics: int = 1) -> Network:
@@ -59,7 +66,7 @@ class Rig:
             self._network = self._stack.enter_context(Network(self.directory, nics))
         return self._network
 
-    def disk(self, size_mib: int, name: str = "lun.img") -> Path:
+    def empty_disk(self, size_mib: int, name: str = "lun.img") -> Path:
         """An empty sparse file in the run directory, for a LUN."""
         path = self.directory / name
         with open(path, "wb") as file:
@@ -68,16 +75,83 @@ class Rig:
 
     def target(self, *luns: Lun, **options: Any) -> Target:
         """A running tgtd with those LUNs (one of 64 MiB if there is none); options are Target's."""
-        self._targets += 1
-        chosen = list(luns) or [Lun(self.disk(64, f"lun{self._targets}.img"))]
-        options.setdefault("control", self._targets)
-        return self._stack.enter_context(Target(self.network(), chosen, **options))
+        number = len(self.targets) + 1
+        chosen = list(luns) or [Lun(self.empty_disk(64, f"lun{number}.img"))]
+        made = Target(self.network(), chosen, **{"control": number, **options})
+        self.targets.append(made)
+        return self._stack.enter_context(made)
 
     def quick(self, label: str, **options: Any) -> Guest:
-        """A quick guest on the rig's network; options are quick_guest's."""
+        """
+        A quick guest on the rig's network; options are quick_guest's.
+
+        With `firmware="bios"` or "uefi" iPXE logs in to the rig's target (or what `hook` says) and then
+        loads the guest, in which a real iBFT is found.
+        """
         self._lock()
         options = {"network": self.network(), "directory": self.directory, **options}
+        if "firmware" in options and "hook" not in options:
+            target = self.targets[0] if self.targets else self.target()
+            options["hook"] = quick.Hook([target.root_path()], target.accounts)
         booted = self._stack.enter_context(quick.quick_guest(label, **options))
+        self.guests.append(booted)
+        return booted
+
+    def disk_copy(self, label: str, name: str = "root.img") -> Disk:
+        """The installed disk of that kernel, for this test alone; `edit` and `set_command_line` change it."""
+        return disk.copy(kernel(label), self.directory / name)
+
+    def boot(
+        self,
+        firmware: str,
+        label: str,
+        *,
+        root: Disk | None = None,
+        target: Target | None = None,
+        command_line: str = "",
+        accounts: Sequence[Account] = (),
+        nic: str = "e1000",
+        memory_mib: int = 2048,
+        may_reboot: bool = False,
+        accelerator: str = EMULATION,
+        is_described: bool = True,
+        extra: Sequence[str] = (),
+    ) -> Guest:
+        """
+        Power a diskless machine on: iPXE in the NIC, DHCP, the LUN, GRUB, the kernel, the initramfs.
+
+        It returns at once; wait for the console or for the agent.
+
+        :param firmware: "bios" or "uefi"
+        :param root: the disk of the LUN; a fresh copy if None
+        :param target: a running target with that disk as LUN 1; made if None
+        :param command_line: more words for the kernel
+        :param accounts: CHAP; iPXE then runs a script with the secrets instead of following the root-path
+        :param is_described: iPXE leaves a table
+        """
+        self._lock()
+        if target is None:
+            root = root or self.disk_copy(label)
+            target = self.target(Lun(root.file), accounts=accounts)
+        if root and command_line:
+            root.set_command_line(f"{disk.COMMAND_LINE} {command_line}")
+        network = self.network()
+        if accounts:
+            (self.directory / "boot.ipxe").write_text(ipxe.script([target.root_path()], accounts))
+            network.start_dhcp(boot_file="boot.ipxe", tftp=self.directory)
+        else:
+            network.start_dhcp(root_path=target.root_path())
+        machine = Machine(
+            firmware=firmware,
+            network=network,
+            nic=nic,
+            boots_from_network=True,
+            memory_mib=memory_mib,
+            accelerator=accelerator,
+            may_reboot=may_reboot,
+            extra=extra,
+        )
+        booted = self._stack.enter_context(guest.running(machine, self.directory))
         self.guests.append(booted)
         return booted
 

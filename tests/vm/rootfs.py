@@ -12,7 +12,8 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,6 @@ def run_inside(
     upper: Path | None = None,
     binds: Sequence[tuple[Path, str]] = (),
     is_chroot: bool = True,
-    environment: dict[str, str] | None = None,
 ) -> None:
     """
     Run a shell script over the merged layers.
@@ -105,38 +105,66 @@ def run_inside(
         without those mounts
     :raises RigError: the script failed
     """
-    with tempfile.TemporaryDirectory(prefix="isboot-", dir=cache.directory()) as name:
-        work = Path(name)
-        for part in ("root", "upper", "work"):
-            (work / part).mkdir()
-        top = work / "upper"
-        if upper is not None:
-            # the work directory of an overlay must be on the file system of its upper directory
-            upper.mkdir(exist_ok=True)
-            top = upper
-        root = work / "root"
-        mounts = ",".join([
-            "lowerdir=" + ":".join(str(path) for path in lower), f"upperdir={top}", f"workdir={work}/work",
-        ])  # fmt: skip
-        steps = ["set -e", f"mount -t overlay overlay -o {mounts} {root}"]
-        for here, inside in binds:
-            target = f"{root}{inside}"
-            steps.append(
-                f"mkdir -p {target}" if here.is_dir() else f"mkdir -p $(dirname {target}); touch {target}"
-            )
-            steps.append(f"mount --bind {here} {target}")
-        if is_chroot:
-            steps += [
-                f"mount -t proc proc {root}/proc", f"mount --rbind /sys {root}/sys",
-                f"mount --rbind /dev {root}/dev", f"mount -t tmpfs tmpfs {root}/run",
-                f"cat /etc/resolv.conf > {root}/etc/resolv.conf",
-                f"chroot {root} /bin/sh -euc {shlex.quote(script)}", f"rm -f {root}/etc/resolv.conf",
-            ]  # fmt: skip
-        else:
-            steps += [f"export ROOT={root}", script]
-        variables = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
-            "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive", **(environment or {}),
-        }  # fmt: skip
-        unshare = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
-        run([*unshare, "sh", "-c", "\n".join(steps)], {**os.environ, **variables})
+    with _work_directory() as work:
+        top = upper or work / "upper"
+        top.mkdir(exist_ok=True)
+        (work / "work").mkdir()
+        mounts = ",".join(
+            ["lowerdir=" + ":".join(map(str, lower)), f"upperdir={top}", f"workdir={work}/work"]
+        )
+        _run_mounted(
+            f"mount -t overlay overlay -o {mounts} {work}/root", work / "root", script, binds, is_chroot
+        )
+
+
+def run_inside_image(
+    image: Path,
+    offset_bytes: int,
+    script: str,
+    *,
+    binds: Sequence[tuple[Path, str]] = (),
+    is_chroot: bool = True,
+) -> None:
+    """
+    Run a shell script over the ext4 file system in an image, changing it; parameters as in `run_inside`.
+
+    :param offset_bytes: where the file system starts
+    """
+    with _work_directory() as work:
+        mount = f"mount -t ext4 -o loop,offset={offset_bytes} {image} {work}/root"
+        _run_mounted(mount, work / "root", script, binds, is_chroot)
+
+
+@contextmanager
+def _work_directory() -> Iterator[Path]:
+    # an overlay wants its work directory on the file system of its upper directory: both are in the cache
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=cache.directory()) as name:
+        (Path(name) / "root").mkdir()
+        yield Path(name)
+
+
+def _run_mounted(
+    mount: str, root: Path, script: str, binds: Sequence[tuple[Path, str]], is_chroot: bool
+) -> None:
+    steps = ["set -e", mount]
+    for here, inside in binds:
+        target = f"{root}{inside}"
+        steps.append(
+            f"mkdir -p {target}" if here.is_dir() else f"mkdir -p {Path(target).parent}; : > {target}"
+        )
+        steps.append(f"mount --bind {here} {target}")
+    if is_chroot:
+        steps += [
+            f"mount -t proc proc {root}/proc", f"mount --rbind /sys {root}/sys",
+            f"mount --rbind /dev {root}/dev", f"mount -t tmpfs tmpfs {root}/run",
+            f"cat /etc/resolv.conf > {root}/etc/resolv.conf",
+            f"chroot {root} /bin/sh -euc {shlex.quote(script)}", f"rm -f {root}/etc/resolv.conf",
+        ]  # fmt: skip
+    else:
+        steps += [f"export ROOT={root}", script]
+    variables = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
+        "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive",
+    }  # fmt: skip
+    unshare = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
+    run([*unshare, "sh", "-c", "\n".join(steps)], {**os.environ, **variables})

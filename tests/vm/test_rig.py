@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.vm import ibft
 from tests.vm.progress import RigError
 from tests.vm.rig import Rig
+from tests.vm.target import TARGET_NAME
 
 pytestmark = pytest.mark.guest
 
@@ -20,6 +22,28 @@ def test_quick_guest_runs_the_working_tree_beside_ublk(rig: Rig, kernel_label: s
     connect = f"import socket; socket.create_connection(('10.99.0.1', {target.port}), 5)"
     run(["python3", "-c", connect])
     guest.power_off(20)
+
+
+def test_firmware_reaches_the_initramfs_of_the_lun(rig: Rig, boot_case: tuple[str, str]) -> None:
+    firmware, label = boot_case
+    guest = rig.boot(firmware, label, command_line="rig.seen=1")
+    found = guest.qemu.wait_for(r"Linux version (\S+)", 90)
+    assert found[1].startswith(f"{label}.")
+    guest.qemu.wait_for(r"Command line: .*root=LABEL=root .*rig\.seen=1", 10)
+    guest.qemu.wait_for(r"systemd\[1\]: Running in initrd", 60)
+
+
+@pytest.mark.parametrize(
+    ("firmware", "place"),
+    [("bios", "/sys/firmware/ibft/target0"), ("uefi", "/sys/firmware/acpi/tables/iBFT")],
+)
+def test_firmware_leaves_an_ibft_for_the_quick_guest(rig: Rig, firmware: str, place: str) -> None:
+    rig.target(accounts=ibft.MUTUAL)
+    run = rig.quick("6.12", firmware=firmware).channel.run
+    run("modprobe iscsi_ibft")
+    run(f"test -e {place}")
+    assert run("cat /sys/firmware/ibft/target0/target-name").output == f"{TARGET_NAME}\n"
+    assert run("cat /sys/firmware/ibft/target0/chap-type").output == "2\n"
 
 
 def test_agent_reports_status_output_and_time_out(rig: Rig) -> None:
