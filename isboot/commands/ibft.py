@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ WIDTH = 22  #: of the column of labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", choices=["make"], help="make: build a table from SPEC instead")
+    parser.add_argument("spec", nargs="?", type=Path, metavar="SPEC", help="TOML with the keys of --json")
+    parser.add_argument("-o", "--output", type=Path, metavar="F", help="where make writes the table")
     parser.add_argument("--file", type=Path, metavar="F", help="read the table from a file")
     parser.add_argument("--index", type=int, metavar="N", help="take the Nth of the tables found, from 0")
     parser.add_argument("--list", action="store_true", help="list the tables found")
@@ -35,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> ExitStatus:
+    if arguments.action == "make":
+        return make(arguments.spec, arguments.output)
+    if arguments.output:
+        raise UsageError("reading the command line: -o goes with make only")
     if arguments.hex and (arguments.json or arguments.list):
         raise UsageError("printing a table: --hex goes neither with --json nor with --list")
     tables = [find.read_file(arguments.file)] if arguments.file else find.find_tables()
@@ -51,6 +59,32 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
     if arguments.hex:
         print_hexdump(table, arguments.show_secrets)
     return ExitStatus.FINE if table.is_bootable else ExitStatus.MALFORMED
+
+
+def make(spec: Path | None, output: Path | None) -> ExitStatus:
+    """
+    Build a table from a specification.
+
+    :raises IsbootError: a file cannot be read (66) or written (1), or no table can hold what it says (65)
+    """
+    if spec is None or output is None:
+        raise UsageError(
+            "building a table: it takes a specification and a file", "isboot ibft make SPEC -o F"
+        )
+    from isboot.firmware.spec import build
+
+    try:
+        raw = build(spec.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        message = f"building a table from {spec}: {error.strerror}"
+        raise FirmwareError(message, exit_status=ExitStatus.NOTHING_THERE) from None
+    try:
+        # A table may hold secrets, so nobody else reads it.
+        with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(raw)
+    except OSError as error:
+        raise FirmwareError(f"writing the table to {output}: {error.strerror}") from None
+    return ExitStatus.FINE
 
 
 def print_list(tables: list[IbftTable], is_json: bool) -> None:

@@ -172,3 +172,28 @@ def test_people_see_every_field_and_the_problems_last() -> None:
     assert lines[-2] == "problems"
     assert lines[-1].startswith("  warning: nic0.vlan at ")
     assert list(ibft.describe(decode(GOOD, "memory")))[-1] == "no problems"
+
+
+def test_a_table_is_made_from_a_specification(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text('[initiator]\nname = "iqn.2001-04.com.example:me"\n[[nics]]\nmac = "52:54:00:12:34:56"\n')
+    output = tmp_path / "table"
+    assert cli.main(["ibft", "make", str(spec), "-o", str(output)]) == 0
+    table = decode(output.read_bytes(), "file")
+    assert table.initiator is not None
+    assert table.initiator.name == "iqn.2001-04.com.example:me"
+    assert output.stat().st_mode & 0o777 == 0o600
+    assert cli.main(["ibft", "--file", str(output)]) == 65  # it has no target
+
+
+def test_making_a_table_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text("nonsense = 1\n")
+    output = str(tmp_path / "table")
+    assert cli.main(["ibft", "make", str(spec), "-o", output]) == 65
+    assert cli.main(["ibft", "make", str(tmp_path / "missing"), "-o", output]) == 66
+    spec.write_text("")
+    assert cli.main(["ibft", "make", str(spec), "-o", str(tmp_path / "no" / "table")]) == 1
+    assert cli.main(["ibft", "make", str(spec)]) == 2
+    assert cli.main(["ibft", "-o", output]) == 2
+    assert capsys.readouterr().out == ""

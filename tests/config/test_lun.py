@@ -43,6 +43,7 @@ def test_what_was_formatted_is_parsed(lun: bytes) -> None:
     assert parse_lun(format_lun(lun)) == lun
 
 
+@PROPERTY
 @given(st.integers(0, 16383))
 def test_a_number_is_formatted_as_it_was_given(number: int) -> None:
     assert format_lun(parse_lun(str(number))) == str(number)

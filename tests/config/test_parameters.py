@@ -10,6 +10,7 @@ from isboot.config import parameters
 from isboot.config.parameters import PARAMETERS, PROFILES, apply, parse_value
 from isboot.errors import UsageError
 from isboot.values import Policy
+from tests.firmware.tables import PROPERTY
 
 
 def test_every_field_of_the_policy_is_one_row_with_its_default() -> None:
@@ -74,6 +75,7 @@ def test_a_profile_sets_values_its_parameters_take(name: str) -> None:
         assert parse_value(row.name, str(int(value) if isinstance(value, bool) else value)) == value
 
 
+@PROPERTY
 @given(st.sampled_from(PARAMETERS), st.text(max_size=20))
 def test_any_text_is_taken_or_refused_as_usage(row: parameters.Parameter, text: str) -> None:
     try:

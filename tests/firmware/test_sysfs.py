@@ -118,12 +118,14 @@ def test_the_lun_that_was_shown_is_among_the_candidates(lun: bytes) -> None:
     assert lun in set(sysfs.lun_candidates(shown_lun(lun)))
 
 
+@PROPERTY
 @given(st.integers(0, 255))
 def test_a_small_lun_is_the_likeliest_candidate(number: int) -> None:
     lun = number.to_bytes(2, "big") + bytes(6)
     assert next(sysfs.lun_candidates(shown_lun(lun))) == lun
 
 
+@PROPERTY
 @given(st.integers(256, 16383))
 def test_a_flat_lun_is_among_the_first_candidates(number: int) -> None:
     lun = (0x4000 | number).to_bytes(2, "big") + bytes(6)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isboot.errors import ExitStatus, FirmwareError
+from isboot.firmware import document
+from isboot.firmware.decode import decode
+from isboot.firmware.encode import encode
+from isboot.firmware.spec import build, from_document
+from isboot.values import IbftTable, Secret
+from tests.firmware.tables import PROPERTY, tables
+
+SPEC = """
+oem_id = "VENDOR"
+length = 1024
+[control]
+pairs = 3
+[initiator]
+name = "iqn.2001-04.com.example:guest"
+radius = ["10.0.2.5"]
+[[nics]]
+mac = "52:54:00:12:34:56"
+ip = "10.0.2.15"
+prefix = 24
+pci = "00:03.0"
+vlan = 7
+global = true
+[[targets]]
+name = "iqn.2001-04.com.example:disk0"
+ip = "2001:db8::9"
+lun = "0001000000000000"
+chap = "chap"
+chap_name = "guest"
+chap_secret = "twelve bytes"
+boot_selected = false
+"""
+
+
+def visible(table: IbftTable) -> IbftTable:
+    """Give the table with secrets that survive being shown as text."""
+    targets = tuple(
+        replace(
+            target,
+            chap_secret=Secret(target.chap_secret.reveal().hex().encode()),
+            reverse_chap_secret=Secret(target.reverse_chap_secret.reveal().hex().encode()),
+        )
+        for target in table.targets
+    )
+    return replace(table, targets=targets)
+
+
+@PROPERTY
+@given(tables())
+def test_the_document_of_a_table_describes_that_table(table: IbftTable) -> None:
+    raw = encode(visible(table))
+    shown = document.to_document(decode(raw, "file"), show_secrets=True)
+    assert encode(from_document(shown)) == raw
+
+
+def test_a_specification_gives_the_table_it_describes() -> None:
+    table = decode(build(SPEC), "file")
+    assert table.problems == ()
+    assert (table.length, table.oem_id, table.control and table.control.pairs) == (1024, "VENDOR", 3)
+    (nic,) = table.nics
+    assert (nic.vlan, nic.is_global, nic.flags) == (7, True, 7)
+    (target,) = table.targets
+    assert (target.port, target.valid, target.boot_selected) == (3260, True, False)
+    assert target.chap_secret == Secret(b"twelve bytes")
+
+
+def test_damage_goes_in_last_under_a_good_checksum() -> None:
+    table = decode(build(SPEC + '[raw]\n48 = "07"\n0x24 = "01 02"\n'), "file")
+    assert table.checksum_ok
+    assert [problem.code for problem in table.problems] == ["reserved", "structure-id"]
+
+
+def test_the_checksum_is_wrong_on_demand() -> None:
+    for spec in ("checksum_ok = false\n" + SPEC, SPEC + '[raw]\n9 = "00"\n'):
+        assert [problem.code for problem in decode(build(spec), "file").problems] == ["checksum"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "where"),
+    [
+        ("x = ", "the specification"),
+        ("nonsense = 1", "table.nonsense"),
+        ("nics = 1", "nics"),
+        ("initiator = 1", "initiator"),
+        ("[initiator]\nnames = 'x'", "initiator.names"),
+        ("[initiator]\nname = 'ä'", "initiator.name"),
+        ("[initiator]\nradius = ['::1', '::1', '::1']", "initiator.radius"),
+        ("[initiator]\nvalid = 1", "initiator.valid"),
+        ("[[nics]]\nmac = 'x'", "nic0.mac"),
+        ("[[nics]]\nip = '10.0.0'", "nic0.ip"),
+        ("[[nics]]\nvlan = 65536", "nic0.vlan"),
+        ("[[nics]]\norigin = 'ether'", "nic0.origin"),
+        ("[[nics]]\npci = '00:20.0'", "nic0.pci"),
+        ("[[targets]]\nlun = '1'", "target0.lun"),
+        ("[[targets]]\nchap = 'both'", "target0.chap"),
+        ("[[targets]]\nchap_secret = 5", "target0.chap_secret"),
+        ("[control]\npairs = -1", "control.pairs"),
+        ("[raw]\nx = '00'", "raw.x"),
+        ("[raw]\n0 = '0'", "raw.0"),
+        ("[raw]\n99999 = '00'", "raw.99999"),
+    ],
+)
+def test_what_no_table_can_hold_is_refused_by_name(spec: str, where: str) -> None:
+    with pytest.raises(FirmwareError) as caught:
+        build(spec)
+    assert caught.value.message.startswith(f"building a table: {where}: ")
+    assert caught.value.exit_status == ExitStatus.MALFORMED
+
+
+@PROPERTY
+@given(st.dictionaries(st.sampled_from(["signature", "length", "control", "initiator", "nics", "targets"]),
+                       st.one_of(st.integers(), st.text(), st.lists(st.dictionaries(st.text(), st.text())),
+                                 st.dictionaries(st.text(), st.integers()))))  # fmt: skip
+def test_any_document_is_a_table_or_an_error_for_people(given_document: dict[str, object]) -> None:
+    with contextlib.suppress(FirmwareError):
+        assert decode(encode(from_document(given_document)), "file").checksum_ok
