@@ -310,13 +310,16 @@ void isboot_commands_sendmsg_done(struct isboot_lane *lane);
 void isboot_send_reset(struct isboot_lane *lane);
 bool isboot_send_has_room(const struct isboot_lane *lane);
 void isboot_send_append(struct isboot_lane *lane, union pdu *pdu, const uint8_t *segment, uint32_t segment_bytes);
-/* True if a send was prepared that is certain to complete within this io_uring_enter. */
+/* True if a send was prepared that is over when this io_uring_enter has submitted it. */
 bool isboot_send_start(struct isboot_lane *lane);
+void isboot_send_settle(struct isboot_lane *lane);
 void isboot_send_completed(struct isboot_lane *lane, int result);
 uint64_t isboot_send_time(const struct isboot_lane *lane, const struct command *command);
 
 /* output.c */
 void isboot_output_gather(struct isboot_lane *lane);
+/* There is more than went into the batch. */
+bool isboot_output_has_more(const struct isboot_lane *lane);
 uint32_t isboot_output_tag(struct isboot_lane *lane, uint32_t special_slot);
 
 /* receive.c */

@@ -161,6 +161,11 @@ static bool may_issue(const struct isboot_lane *lane)
 	       lane->sent_count < lane->sent_limit && lane->logout == LOGOUT_NONE && __atomic_load_n(&lane->stop, __ATOMIC_RELAXED) == STOP_NONE;
 }
 
+bool isboot_output_has_more(const struct isboot_lane *lane)
+{
+	return lane->nop_count || lane->urgent || !list_is_empty(&lane->transfers) || may_issue(lane);
+}
+
 void isboot_output_gather(struct isboot_lane *lane)
 {
 	/* a batch the socket has not taken yet is finished first; what is ready meanwhile gathers in the lists */

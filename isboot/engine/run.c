@@ -133,6 +133,7 @@ static void wait_and_dispatch(struct isboot_lane *lane, uint32_t wanted, uint64_
 		handled++;
 	}
 	io_uring_cq_advance(&lane->ring, handled);
+	isboot_send_settle(lane);
 }
 
 static void cancel(struct isboot_lane *lane, enum completion kind)
@@ -237,7 +238,8 @@ static int turn(struct isboot_lane *lane, struct isboot_loss *loss)
 	isboot_timer_run(lane);
 	if (lane->is_attached && !lane->lost) {
 		isboot_output_gather(lane);
-		wanted += isboot_send_start(lane);
+		if (isboot_send_start(lane) && isboot_output_has_more(lane))
+			wanted = 0; /* the next batch is ready as soon as this one is gone */
 		/* what had to wait for a place among the NOP replies */
 		if (!lane->receive.is_armed)
 			isboot_receive_parse(lane);
