@@ -14,6 +14,10 @@ from isboot.values import Credentials
 _CHAP_KEYS = ("CHAP_A", "CHAP_I", "CHAP_C", "CHAP_N", "CHAP_R")
 
 
+class AlgorithmsRefused(SessionError):  # noqa: N818 - what happened
+    """The target takes none of the algorithms offered."""
+
+
 class _Step(Enum):
     METHOD = "the target is to agree to CHAP"
     CHALLENGE = "the target is to send CHAP_A, CHAP_I, CHAP_C"
@@ -104,10 +108,11 @@ class Authenticator:
         if stray := [name for name in mine if name not in due]:
             raise ProtocolError(f"{', '.join(stray)} out of order: {self._step.value}")
         if mine.get("CHAP_A") == REJECT:
-            raise self._refused(
-                "the target takes none of the CHAP algorithms "
-                + ", ".join(algorithm.name for algorithm in self.algorithms),
+            names = ", ".join(algorithm.name for algorithm in self.algorithms)
+            raise AlgorithmsRefused(
+                f"{self.doing} refused: the target takes none of the CHAP algorithms {names}",
                 "allow one of them at the target",
+                ExitStatus.NOT_PERMITTED,
             )
         if mine and (missing := [name for name in due if name not in mine]):
             raise ProtocolError(f"{', '.join(mine)} without {', '.join(missing)}")

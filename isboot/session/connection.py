@@ -10,13 +10,17 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from isboot.errors import ExitStatus, IsbootError, SessionError
+from isboot.errors import ExitStatus, IsbootError, RedirectError, SessionError
 from isboot.session import chap, pdu
+from isboot.session.authenticate import AlgorithmsRefused
 from isboot.session.login import Login, LoginOutcome, LoginParameters, offers_of
 from isboot.session.pdu import Pdu, ProtocolError
-from isboot.values import NegotiatedSession, PathConfig, Policy, Portal
+from isboot.session.status import LoginRefused
+from isboot.values import Credentials, NegotiatedSession, PathConfig, Policy, Portal
 
 
 class ConnectionLost(SessionError):  # noqa: N818 - what happened, in the project's words
@@ -82,7 +86,7 @@ class Connection:
             shape = pdu.layout(header, **digests)
             if shape.data_bytes > self.max_data_bytes:
                 raise ProtocolError(
-                    f"a data segment of {shape.data_bytes} bytes, more than the {self.max_data_bytes} declared"
+                    f"a data segment of {shape.data_bytes} bytes, more than {self.max_data_bytes}"
                 )
             return pdu.decode(header + self._read(shape.total_bytes, deadline), **digests)
         except ProtocolError as error:
@@ -143,6 +147,18 @@ def run_login(connection: Connection, parameters: LoginParameters, deadline: Dea
     return machine.outcome
 
 
+class TryMd5Alone(RedirectError):  # noqa: N818 - what to do
+    """
+    The target refused a list of CHAP algorithms: connect to the same portal again and log in once more.
+
+    A redirection to where we are: whoever follows redirections does the right thing. login() remembers, and
+    offers MD5 alone the next time; if that is refused, too, it is the secret.
+    """
+
+
+_takes_md5_alone: set[tuple[str, Portal]] = set()  #: who refused a list
+
+
 def login(
     sock: socket.socket,
     path: PathConfig,
@@ -150,20 +166,39 @@ def login(
     policy: Policy,
     isid: bytes,
     portal: Portal,
-    *,
-    algorithms: tuple[chap.Algorithm, ...] = chap.ALGORITHMS,
 ) -> NegotiatedSession:
     """
     Log in over a connected socket.
 
     :param portal: where the socket is connected to: after a redirection not the path's
-    :param algorithms: of CHAP, in the order they are offered
     :return: the session in full feature phase; the socket is in blocking mode with nothing read ahead
-    :raises RedirectError: connect to where it says and log in there
+    :raises RedirectError: connect to where it says and log in there; see follow()
     :raises SessionError: as run_login()
     """
     doing = f"login to {path.target_name} at {portal}"
-    offers = offers_of(policy)
+    return _login(
+        sock, path.target_name, path.lun, path.credentials, initiator_name, policy, isid, portal, doing
+    )
+
+
+def login_for_discovery(
+    sock: socket.socket,
+    portal: Portal,
+    credentials: Credentials | None,
+    initiator_name: str,
+    policy: Policy,
+    isid: bytes,
+) -> NegotiatedSession:
+    """Log in to ask for targets: a session without a target name. Raises as login()."""
+    doing = f"discovery login at {portal}"
+    return _login(sock, "", bytes(8), credentials, initiator_name, policy, isid, portal, doing)
+
+
+def _login(
+    sock: socket.socket, target_name: str, lun: bytes, credentials: Credentials | None,
+    initiator_name: str, policy: Policy, isid: bytes, portal: Portal, doing: str,
+) -> NegotiatedSession:  # fmt: skip
+    offers = offers_of(policy, is_discovery=not target_name)
     required = {
         name
         for name, is_wanted in (("HeaderDigest", policy.header_digest), ("DataDigest", policy.data_digest))
@@ -171,28 +206,40 @@ def login(
     }
     parameters = LoginParameters(
         initiator_name=initiator_name,
-        target_name=path.target_name,
+        target_name=target_name,
         isid=isid,
         doing=doing,
-        credentials=path.credentials,
+        credentials=credentials,
         offers=offers,
-        required=frozenset(required),
-        algorithms=algorithms,
+        required=frozenset(required if target_name else ()),
+        algorithms=chap.MD5_ALONE if (target_name, portal) in _takes_md5_alone else chap.ALGORITHMS,
     )
-    # RFC 7143 §13.12: what we declare holds for the full feature phase; until then 8192. Targets that send
-    # more during the login have been seen, and the whole text is bounded anyway.
+    # RFC 7143 §13.12: until the full feature phase 8192 holds; more does no harm, the whole text is bounded.
     connection = Connection(sock, doing, max_data_bytes=int(offers["MaxRecvDataSegmentLength"]))
-    outcome = run_login(connection, parameters, Deadline.within(policy.login_timeout_ms))
+    try:
+        outcome = run_login(connection, parameters, Deadline.within(policy.login_timeout_ms))
+    except (LoginRefused, AlgorithmsRefused) as error:
+        if (target_name, portal) in _takes_md5_alone:
+            _takes_md5_alone.discard((target_name, portal))
+        elif credentials is not None and _may_mean_algorithms(error):
+            _takes_md5_alone.add((target_name, portal))
+            raise TryMd5Alone(
+                f"{error.message}; trying again with CHAP's MD5 alone",
+                host=portal.host, port=portal.port, is_permanent=False,
+            ) from error  # fmt: skip
+        elif credentials is None and isinstance(error, LoginRefused) and error.status.detail == 1:
+            error.hint = "the target may ask for CHAP: no CHAP name is configured for it"
+        raise
     values = outcome.values
     return NegotiatedSession(
         fd=sock.fileno(),
         portal=portal,
-        target_name=path.target_name,
+        target_name=target_name,
         isid=isid,
         tsih=outcome.tsih,
         target_portal_group_tag=outcome.target_portal_group_tag,
         cid=parameters.cid,
-        lun=path.lun,
+        lun=lun,
         cmd_sn=outcome.cmd_sn,
         exp_stat_sn=outcome.exp_stat_sn,
         max_cmd_sn=outcome.max_cmd_sn,
@@ -207,4 +254,45 @@ def login(
         max_outstanding_r2t=values["MaxOutstandingR2T"],
         time2wait_s=values["DefaultTime2Wait"],
         time2retain_s=values["DefaultTime2Retain"],
+    )
+
+
+def _may_mean_algorithms(error: SessionError) -> bool:
+    # tgt 1.0.85 takes CHAP_A=7 for SHA-1, and ends with class 2 detail 0 (not 1) for the response's length.
+    return not isinstance(error, LoginRefused) or (error.status.status_class, error.status.detail) in (
+        (2, 0),
+        (2, 1),
+    )
+
+
+MAX_REDIRECTIONS = 4
+Result = TypeVar("Result")
+
+
+def follow(
+    portal: Portal,
+    connect: Callable[[Portal], socket.socket],
+    use: Callable[[socket.socket, Portal], Result],
+) -> Result:
+    """
+    Connect and log in, and do so again where a target sends us.
+
+    :param use: logs in over the socket and gives what is wanted; if it raises, the socket is closed
+    :raises SessionError: more redirections than are sane (exit 75)
+    """
+    first = portal
+    for _ in range(MAX_REDIRECTIONS + 1):
+        sock = connect(portal)
+        try:
+            return use(sock, portal)
+        except RedirectError as redirection:
+            sock.close()
+            portal = Portal(redirection.host, redirection.port)
+        except BaseException:
+            sock.close()
+            raise
+    raise SessionError(
+        f"login at {first}: more than {MAX_REDIRECTIONS} redirections, the last to {portal}",
+        "the targets send each other's initiators in a circle: see their configuration",
+        ExitStatus.TRY_AGAIN,
     )

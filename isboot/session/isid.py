@@ -9,11 +9,21 @@ the same on every start: the initiator's name, the NIC, the lane.
 from __future__ import annotations
 
 import hashlib
+import os
 
 ISID_BYTES = 6
 _TYPE_RANDOM = 0b10 << 6  #: T field, RFC 7143 §11.12.5: 24 bits of B and C are random, 16 of D qualify them
 _GENERATION_BIT = 0x80  #: of the last byte
 MAX_LANE = 0x7F
+
+
+def of_command(initiator_name: str) -> bytes:
+    """
+    Give the ISID of a short-lived session of a command: never that of a lane, whose session it would end.
+
+    Two commands at a time differ by their process.
+    """
+    return compute(initiator_name, f"command {os.getpid()}", 0)
 
 
 def compute(initiator_name: str, mac: str, lane: int, *, is_other_half: bool = False) -> bytes:

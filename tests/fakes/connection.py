@@ -7,8 +7,6 @@ import struct
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fakes.disk import CHECK_CONDITION, GOOD, LUN_NOT_SUPPORTED, Answer, Disk, failure, fixed_sense
-from fakes.login import LoginSide
 from isboot.session import keys, pdu
 from isboot.session.pdu import (
     RESERVED_TAG,
@@ -29,9 +27,11 @@ from isboot.session.pdu import (
     TextRequest,
     TextResponse,
 )
+from tests.fakes.disk import CHECK_CONDITION, GOOD, LUN_NOT_SUPPORTED, Answer, Disk, failure, fixed_sense
+from tests.fakes.login import LoginSide
 
 if TYPE_CHECKING:
-    from fakes.target import FakeTarget
+    from tests.fakes.target import FakeTarget
 
 
 class Closed(Exception):  # noqa: N818 - not an error: the end of a connection

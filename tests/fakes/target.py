@@ -25,7 +25,8 @@ Scripts, two kinds; both take `times` (how often, None: always) and `skip` (how 
 
     target.alter(DataIn, function, times=1, skip=0)
         what it is about to send, after the sequence numbers are in: function(pdu) -> a PDU, bytes (sent as
-        they are), a list of both, or None for nothing. `dataclasses.replace(pdu, buffer_offset=1 << 20)` is a lie.
+        they are), a list of both, or None for nothing. dataclasses.replace(pdu, buffer_offset=1 << 20) is a
+        lie.
         corrupt(k) flips a bit of byte k of the wire, digests included.
 
     target.drop_after(k)      close after k more bytes were sent, in the middle of a PDU if it falls so
@@ -46,10 +47,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from fakes.connection import Closed, Corrupted, TargetConnection
-from fakes.disk import CHECK_CONDITION, POWER_ON, Disk, fixed_sense
-from fakes.login import Account, Limits
 from isboot.session.pdu import Pdu
+from tests.fakes.connection import Closed, Corrupted, TargetConnection
+from tests.fakes.disk import CHECK_CONDITION, POWER_ON, Disk, fixed_sense
+from tests.fakes.login import Account, Limits
 
 TARGET_NAME = "iqn.2026-11.org.example:fake"
 LUN_1 = bytes([0, 1, 0, 0, 0, 0, 0, 0])

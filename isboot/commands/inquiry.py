@@ -1,0 +1,118 @@
+"""isboot inquiry URL: what a LUN says of itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isboot.errors import ExitStatus
+from isboot.units import format_bytes
+
+if TYPE_CHECKING:
+    from isboot.values import LunFacts
+
+NAME = "inquiry"
+HELP = "what a LUN says of itself: names, sizes, limits"
+CONNECT_TIMEOUT_S = 5.0
+WIDTH = 22  #: of the column of labels
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="iscsi://[CHAPNAME@]HOST[:PORT]/TARGETNAME/LUN")
+    parser.add_argument(
+        "--chap-file", type=Path, metavar="F", help="TOML, mode 0600: name, secret, reverse_..."
+    )
+    parser.add_argument("--initiator", metavar="NAME", help="initiator name (default: this machine's)")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def run(arguments: argparse.Namespace) -> ExitStatus:
+    from isboot.session import identity
+
+    facts = _ask(arguments)
+    if arguments.json:
+        print(json.dumps(to_document(facts, identity.weakness(facts)), indent=1))
+    else:
+        for label, value in describe(facts, identity.weakness(facts)):
+            print(f"{label:{WIDTH}}{value}")
+    return ExitStatus.FINE
+
+
+def _ask(arguments: argparse.Namespace) -> LunFacts:
+    import socket
+
+    from isboot.config import initiator
+    from isboot.config.credentials import read_chap_file
+    from isboot.config.url import from_url
+    from isboot.network.connect import connect
+    from isboot.session import connection, isid, lun
+    from isboot.session.control import Control
+    from isboot.values import Policy, Portal
+
+    config = from_url(
+        arguments.url,
+        initiator_name=arguments.initiator or initiator.default_name(),
+        credentials=read_chap_file(arguments.chap_file) if arguments.chap_file else None,
+        policy=Policy(),
+    )
+    path, name = config.paths[0], config.initiator_name
+
+    def use(sock: socket.socket, where: Portal) -> LunFacts:
+        with sock:
+            session = connection.login(sock, path, name, config.policy, isid.of_command(name), where)
+            control = Control(sock, session)
+            facts = lun.inspect(control)
+            control.logout()
+            return facts
+
+    return connection.follow(path.portal, lambda where: connect(where, timeout_s=CONNECT_TIMEOUT_S), use)
+
+
+def describe(facts: LunFacts, weakness: str) -> Iterator[tuple[str, str]]:
+    """Give label and value of each line for people; limits that are not named are left out."""
+    block = facts.block_size_bytes
+    yield "LUN", facts.lun.hex()
+    yield "vendor", facts.vendor
+    yield "product", facts.product
+    yield "revision", facts.revision
+    yield "serial", facts.serial or "none"
+    for name in facts.designators or ("none",):
+        yield "designator", name
+    if weakness:
+        yield "identity is weak", weakness
+    yield "capacity", f"{facts.capacity_blocks} blocks, {format_bytes(facts.capacity_blocks * block)}"
+    yield "block size", f"{block} bytes, physical {facts.physical_block_size_bytes}"
+    limits = (
+        ("maximum transfer", facts.max_transfer_blocks),
+        ("optimal transfer", facts.optimal_transfer_blocks),
+        ("optimal granularity", facts.optimal_granularity_blocks),
+        ("maximum unmap", facts.max_unmap_blocks),
+        ("unmap granularity", facts.unmap_granularity_blocks),
+        ("maximum write same", facts.max_write_same_blocks),
+    )
+    for label, blocks in limits:
+        if blocks:
+            yield label, f"{blocks} blocks, {format_bytes(blocks * block)}"
+    statements = (
+        ("read-only", facts.is_read_only),
+        ("volatile cache", facts.has_volatile_cache),
+        ("FUA", facts.has_fua),
+        ("rotational", facts.is_rotational),
+        ("thin", facts.is_thin),
+        ("UNMAP", facts.has_unmap),
+        ("WRITE SAME, unmapping", facts.has_write_same_unmap),
+    )
+    for label, is_true in statements:
+        yield label, "yes" if is_true else "no"
+
+
+def to_document(facts: LunFacts, weakness: str) -> dict[str, object]:
+    """Give every fact under its name in values.py, and why the identity is weak (null: it is not)."""
+    document: dict[str, object] = {name: getattr(facts, name) for name in facts.__slots__}
+    document["lun"] = facts.lun.hex()
+    document["designators"] = list(facts.designators)
+    document["weak_identity"] = weakness or None
+    return document
