@@ -52,7 +52,9 @@ LINTERS = (
     Linter("ruff", ("ruff", "check", "--quiet"), is_python),
     Linter("ruff-format", ("ruff", "format", "--quiet", "--diff"), is_python),
     Linter("mypy", ("mypy", "--no-error-summary", "--explicit-package-bases"), is_typed),
-    Linter("clang-format", ("clang-format", "--dry-run", "-Werror", "-ferror-limit=5"), is_c, ".clang-format"),
+    Linter(
+        "clang-format", ("clang-format", "--dry-run", "-Werror", "-ferror-limit=5"), is_c, ".clang-format"
+    ),
     Linter("shellcheck", ("shellcheck",), is_shell),
 )
 

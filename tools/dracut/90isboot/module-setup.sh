@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck disable=SC2154 # dracut sets the variables in lower case
 # dracut module: a root disk from the firmware's iBFT.
 #
 # isboot's world (interpreter, libraries, isboot itself) stands in the initramfs as one tree, /usr/lib/isboot/world,
