@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -95,8 +96,12 @@ class Guest:
 
 @contextmanager
 def guest_lock() -> Iterator[None]:
-    """One guest at a time: two emulated processors are all this needs from a small machine."""
-    with cache.locked("guest"):
+    """
+    One guest at a time: two emulated processors are all this needs from a small machine.
+
+    A larger one may run several: each with a lock of its own in $ISBOOT_RIG_LOCK.
+    """
+    with cache.locked(os.environ.get("ISBOOT_RIG_LOCK", "guest")):
         yield
 
 
