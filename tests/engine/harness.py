@@ -76,10 +76,12 @@ class Engine:
             **({"window": (agreed.max_cmd_sn - agreed.cmd_sn + 1) & 0xFFFFFFFF} | peer_values),
         )  # fmt: skip
         failures: list[BaseException] = []
+        has_returned = threading.Event()
 
         def act() -> None:
             try:
                 script(peer)
+                has_returned.wait(PEER_TIMEOUT_S)  # a script that closes the connection says so
             except PeerClosed:
                 pass  # what the engine does is the test's to judge
             except BaseException as error:
@@ -93,6 +95,7 @@ class Engine:
         try:
             outcome = self.lane.run()
         finally:
+            has_returned.set()
             ours.close()
             thread.join()
         if failures:
