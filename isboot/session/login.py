@@ -112,7 +112,6 @@ class Login:
     _incoming: bytearray = field(default_factory=bytearray)
     _values: dict[str, Any] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
-    _has_offered: bool = False
     _tpgt: int = 0
     _exp_stat_sn: int = 0
     _rounds: int = 0
@@ -146,6 +145,8 @@ class Login:
                 response.status_class, response.status_detail, said, self.parameters.doing
             )
         if response.is_continued:
+            # The empty request that fetches the rest does not ask for the end of the stage, nor does it take
+            # back that the one before did: a target may end it at once, or when asked again.
             return self._request(b"")
         pairs = keys.decode_text(bytes(self._incoming))
         self._incoming.clear()
@@ -161,7 +162,6 @@ class Login:
             return self._say(replies, transit=transit)
         if self._stage == SECURITY:
             self._stage = OPERATIONAL
-            self._has_offered = True
             return self._say(list(self.parameters.offers.items()), transit=True)
         self._finish(response)
         return None
@@ -178,13 +178,13 @@ class Login:
     def _flush(self) -> LoginRequest:
         segment = self._outgoing.popleft()
         is_last = not self._outgoing
-        return self._request(segment, transit=self._asks_transit and is_last, is_continued=not is_last)
+        self._sent_transit = self._asks_transit and is_last
+        return self._request(segment, transit=self._sent_transit, is_continued=not is_last)
 
     def _request(self, data: bytes, *, transit: bool = False, is_continued: bool = False) -> LoginRequest:
         self._rounds += 1
         if self._rounds > MAX_ROUNDS:
             raise ProtocolError(f"no end of the login after {MAX_ROUNDS} rounds")
-        self._sent_transit = transit
         following = OPERATIONAL if self._stage == SECURITY else FULL_FEATURE
         return LoginRequest(
             transit=transit,

@@ -33,6 +33,7 @@ class Limits:
     max_outstanding_r2t: int = 1
     allows_digests: bool = True
     segment_bytes: int = 8192  #: of a Login Response: small values force the C bit
+    forgets_transit: bool = False  #: after a split answer the end of the stage has to be asked for again
 
 
 @dataclass
@@ -91,6 +92,8 @@ class LoginSide:
         size = self.limits.segment_bytes
         data, self._outgoing = self._outgoing[:size], self._outgoing[size:]
         if self._outgoing:
+            if self.limits.forgets_transit:
+                self._transit = False
             return self._respond(request, data, is_continued=True)
         if self._transit and request.current_stage == 1:
             self.is_over = True
@@ -141,7 +144,7 @@ class LoginSide:
             challenge = chap.decode_binary("CHAP_C", pairs["CHAP_C"])
             proof = chap.respond(algorithm, int(pairs["CHAP_I"]), self.account.reverse_secret, challenge)
             return [("CHAP_N", self.account.reverse_name), ("CHAP_R", self._binary(proof))], transit, False
-        return [], transit, transit
+        return [], transit, transit and not self.is_authenticated
 
     def _binary(self, value: bytes) -> str:
         import base64

@@ -1,0 +1,242 @@
+"""The login as a state machine, against a target's side without a socket between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isboot.errors import ExitStatus, SessionError
+from isboot.session import keys, pdu
+from isboot.session.login import FULL_FEATURE, OPERATIONAL, SECURITY, Login, offers_of
+from isboot.session.pdu import LoginRequest, LoginResponse, ProtocolError
+from isboot.session.status import LoginRefused
+from isboot.values import Policy
+from tests.session.target_side import ACCOUNT, ALICE, MUTUAL, TARGET, parameters, talk, target_side
+
+
+def said(request: LoginRequest) -> dict[str, str]:
+    return dict(keys.decode_text(request.data))
+
+
+def respond(text: str, **fields: object) -> LoginResponse:
+    """Give a response with these keys, separated by blanks."""
+    data = b"".join(pair.encode() + b"\0" for pair in text.split())
+    return LoginResponse(data=data, **fields)  # type: ignore[arg-type]
+
+
+def at_operational_stage() -> Login:
+    machine = Login(parameters())
+    machine.first()
+    machine.next(respond("AuthMethod=None", transit=True, current_stage=SECURITY, next_stage=OPERATIONAL))
+    return machine
+
+
+def test_login_without_authentication_takes_two_requests() -> None:
+    outcome, requests, _ = talk(Login(parameters()), target_side())
+    first, second = requests
+    assert said(first) == {
+        "InitiatorName": "iqn.2026-11.org.example:host", "TargetName": TARGET, "SessionType": "Normal",
+        "AuthMethod": "None",
+    }  # fmt: skip
+    assert (first.transit, first.current_stage, first.next_stage) == (True, SECURITY, OPERATIONAL)
+    assert (second.transit, second.current_stage, second.next_stage) == (True, OPERATIONAL, FULL_FEATURE)
+    assert said(second) == dict(parameters().offers)
+    assert all(request.immediate for request in requests)
+    assert outcome.tsih == 7
+    assert outcome.target_portal_group_tag == 1
+
+
+def test_numbers_of_the_session_follow_the_login() -> None:
+    outcome, requests, responses = talk(Login(parameters(cmd_sn=0xFFFFFFFF)), target_side())
+    assert {request.cmd_sn for request in requests} == {0xFFFFFFFF}  # RFC 7143 §11.12.8: login does not count
+    assert outcome.cmd_sn == 0xFFFFFFFF
+    assert outcome.exp_stat_sn == responses[-1].stat_sn + 1
+    assert requests[1].exp_stat_sn == responses[0].stat_sn + 1
+
+
+def test_every_key_has_a_value_of_its_type_afterwards() -> None:
+    outcome, _, _ = talk(Login(parameters()), target_side(first_burst_length=512, initial_r2t=True))
+    assert set(outcome.values) == set(keys.BY_NAME)
+    assert outcome.values["FirstBurstLength"] == 512
+    assert outcome.values["InitialR2T"] is True
+    assert outcome.values["MaxRecvDataSegmentLength"] == 65536
+    assert outcome.values["DefaultTime2Wait"] == 2
+
+
+def test_policy_decides_what_is_offered() -> None:
+    policy = Policy(max_io_bytes=4 << 20, header_digest=True, initial_r2t=True, immediate_data=False)
+    offers = offers_of(policy)
+    assert offers["MaxRecvDataSegmentLength"] == offers["MaxBurstLength"] == str(4 << 20)
+    assert (offers["HeaderDigest"], offers["DataDigest"]) == ("CRC32C", "None")
+    assert (offers["InitialR2T"], offers["ImmediateData"]) == ("Yes", "No")
+
+
+def test_discovery_offers_only_what_means_something_there() -> None:
+    machine = Login(parameters(target_name="", offers=offers_of(Policy(), is_discovery=True)))
+    _, requests, _ = talk(machine, target_side())
+    assert said(requests[0])["SessionType"] == "Discovery"
+    assert "TargetName" not in said(requests[0])
+    assert set(said(requests[1])) == {
+        "HeaderDigest", "DataDigest", "MaxRecvDataSegmentLength", "ErrorRecoveryLevel",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("forgets_transit", [False, True])
+@pytest.mark.parametrize("size", [32, 100, 8192])
+def test_a_text_split_over_pdus_arrives_whole_both_ways(size: int, forgets_transit: bool) -> None:
+    machine = Login(parameters(max_segment_bytes=size, credentials=MUTUAL))
+    side = target_side(ACCOUNT, segment_bytes=size, forgets_transit=forgets_transit)
+    outcome, requests, responses = talk(machine, side)
+    assert outcome.values["MaxBurstLength"] == 262144
+    assert all(len(message.data) <= size for message in [*requests, *responses])
+    # RFC 7143 §6.2: C and T never together; a continued text is answered by an empty one.
+    assert not any(message.is_continued and message.transit for message in [*requests, *responses])
+    assert any(request.is_continued for request in requests) is (size < 200)
+    for request, response in zip(requests, responses, strict=True):
+        assert not (request.is_continued and response.data)
+    for response, request in zip(responses, requests[1:], strict=False):
+        assert not (response.is_continued and request.data)
+
+
+def test_digest_the_policy_wants_is_a_must() -> None:
+    policy = Policy(data_digest=True)
+    machine = Login(parameters(policy, required=frozenset(["DataDigest"])))
+    with pytest.raises(SessionError, match="DataDigest=CRC32C was asked for, the target answers") as caught:
+        talk(machine, target_side(allows_digests=False))
+    assert caught.value.exit_status is ExitStatus.UNAVAILABLE
+    machine = Login(parameters(policy, required=frozenset(["DataDigest"])))
+    assert talk(machine, target_side())[0].values["DataDigest"] == "CRC32C"
+
+
+@pytest.mark.parametrize("answer", ["DataDigest=NotUnderstood", "DataDigest=Irrelevant", ""])
+def test_digest_the_policy_wants_is_a_must_however_it_is_refused(answer: str) -> None:
+    machine = Login(parameters(Policy(data_digest=True), required=frozenset(["DataDigest"])))
+    machine.first()
+    machine.next(respond("", transit=True, current_stage=0, next_stage=1))
+    with pytest.raises(SessionError, match="DataDigest=CRC32C was asked for"):
+        machine.next(respond(answer, transit=True, current_stage=1, next_stage=3, tsih=1))
+
+
+def test_keys_nobody_knows_are_not_understood() -> None:
+    machine = at_operational_stage()
+    request = machine.next(respond("X-com.example.magic=1 IFMarker=No TargetAlias=disk", current_stage=1))
+    assert request is not None
+    assert said(request) == {"X-com.example.magic": "NotUnderstood", "IFMarker": "NotUnderstood"}
+    # and its own NotUnderstood is not answered again
+    request = machine.next(respond("X-other=NotUnderstood", current_stage=1))
+    assert request is not None
+    assert said(request) == {}
+
+
+def test_offers_of_the_target_in_a_discovery_session_are_answered() -> None:
+    offers = offers_of(Policy(), is_discovery=True)
+    machine = Login(parameters(target_name="", offers=offers))
+    machine.first()
+    machine.next(respond("", transit=True, current_stage=0, next_stage=1))
+    request = machine.next(respond("MaxConnections=4 DefaultTime2Wait=7", current_stage=1))
+    assert request is not None
+    assert said(request) == {"MaxConnections": "1", "DefaultTime2Wait": "7"}
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "complaint"),
+    [
+        ("MaxBurstLength=9999999", {}, "MaxBurstLength=9999999 in answer to an offer of 1048576"),
+        ("MaxRecvDataSegmentLength=1", {}, "MaxRecvDataSegmentLength=1, which is outside 512"),
+        ("HeaderDigest=CRC32C", {}, "HeaderDigest='CRC32C', which was not among those offered"),
+        ("ImmediateData=Maybe", {}, "ImmediateData='Maybe' where Yes or No was due"),
+        ("TargetPortalGroupTag=70000", {}, "TargetPortalGroupTag=70000, which is outside"),
+        ("", {"version_active": 1}, "version 1"),
+        ("", {"current_stage": 0}, "stage 0 during LoginOperationalNegotiation"),
+        ("", {"transit": True, "is_continued": True}, r"both continued \(C\)"),
+        ("", {"transit": True, "next_stage": 1}, "transit to stage 1"),
+        ("", {"initiator_task_tag": 5}, "task 0x5"),
+        ("", {"transit": True, "next_stage": 3}, "TSIH 0"),
+        ("A", {}, "key=value"),
+    ],
+)
+def test_a_target_that_breaks_the_standard_is_told_by_key_and_value(
+    text: str, fields: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(ProtocolError, match=complaint):
+        at_operational_stage().next(respond(text, **{"current_stage": 1, **fields}))
+
+
+def test_a_key_negotiated_twice_is_refused() -> None:
+    machine = at_operational_stage()
+    machine.next(respond("MaxBurstLength=262144", current_stage=1))
+    with pytest.raises(ProtocolError, match="MaxBurstLength='131072', a second negotiation"):
+        machine.next(respond("MaxBurstLength=131072", current_stage=1))
+
+
+def test_a_stage_may_not_end_before_we_asked_for_it() -> None:
+    machine = Login(parameters(credentials=ALICE))
+    machine.first()
+    with pytest.raises(ProtocolError, match="did not ask"):
+        machine.next(respond("AuthMethod=CHAP", transit=True, next_stage=1))
+
+
+def test_an_endless_negotiation_ends() -> None:
+    machine = at_operational_stage()
+    for _ in range(62):
+        assert machine.next(respond("", current_stage=1)) is not None
+    with pytest.raises(ProtocolError, match="64 rounds"):
+        machine.next(respond("", current_stage=1))
+
+
+def test_an_endless_text_ends() -> None:
+    machine = at_operational_stage()
+    part = LoginResponse(current_stage=1, is_continued=True, data=b"A=" + b"x" * 8190)
+    for _ in range(8):
+        assert machine.next(part) is not None
+    with pytest.raises(ProtocolError, match="65536 bytes"):
+        machine.next(part)
+
+
+def test_an_answer_to_half_a_text_is_refused() -> None:
+    machine = Login(parameters(max_segment_bytes=16))
+    machine.first()
+    with pytest.raises(ProtocolError, match="not complete"):
+        machine.next(respond("AuthMethod=None"))
+
+
+def test_a_refusal_counts_whatever_else_is_in_the_response() -> None:
+    machine = at_operational_stage()
+    with pytest.raises(LoginRefused, match="target not found"):
+        machine.next(LoginResponse(status_class=2, status_detail=3, current_stage=2, data=b"\xff\xfe"))
+
+
+@st.composite
+def mutated_exchange(draw: st.DrawFn) -> tuple[int, LoginResponse]:
+    """Give a right response of some step of a mutual login, with bytes of it changed, cut or added."""
+    machine, side = Login(parameters(credentials=MUTUAL)), target_side(ACCOUNT)
+    _, _, responses = talk(machine, side)
+    step = draw(st.integers(0, len(responses) - 1))
+    wire = bytearray(pdu.encode(responses[step]))
+    for _ in range(draw(st.integers(1, 8))):
+        wire[draw(st.integers(8, len(wire) - 1))] = draw(st.integers(0, 255))
+    data = bytes(wire[48:]) if draw(st.booleans()) else draw(st.binary(max_size=400))
+    header = pdu.decode(bytes([*wire[:4], 0, 0, 0, 0, *wire[8:48]]))
+    assert isinstance(header, LoginResponse)
+    return step, replace(header, data=data, is_continued=draw(st.booleans()), transit=draw(st.booleans()))
+
+
+@given(mutated_exchange())
+def test_no_mutation_of_a_response_gives_a_traceback(case: tuple[int, LoginResponse]) -> None:
+    step, mutant = case
+    machine, side = Login(parameters(credentials=MUTUAL)), target_side(ACCOUNT)
+    request: LoginRequest | None = machine.first()
+    complaint = ""
+    try:
+        for number in range(20):
+            if request is None:
+                break
+            response = side.receive(request)
+            request = machine.next(mutant if number == step else response)
+    except SessionError as error:
+        complaint = error.message + error.hint
+    assert complaint.isprintable()
+    assert "alice-has-a-secret" not in complaint
