@@ -106,8 +106,10 @@ def print_hexdump(table: IbftTable, show_secrets: bool) -> None:
         message = f"printing the bytes of the table from {SOURCES[table.source]}: there are none"
         raise FirmwareError(message, exit_status=ExitStatus.NOTHING_THERE)
     print()
-    for line in hexdump.hexdump(table.raw, show_secrets=show_secrets):
-        print(line)
+    lines = list(hexdump.hexdump(table.raw, show_secrets=show_secrets))
+    print("\n".join(lines))
+    if any("**" in line for line in lines):
+        print("** is a secret or a byte no structure accounts for; --show-secrets shows it")
 
 
 def describe(table: IbftTable, show_secrets: bool = False) -> Iterator[str]:

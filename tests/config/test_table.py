@@ -48,6 +48,12 @@ def test_where_all_are_selected_the_order_of_the_table_stands() -> None:
     assert [path.portal.host for path in config.paths] == ["10.0.2.2", "10.0.3.2"]
 
 
+def test_among_selected_targets_that_of_a_selected_nic_comes_first() -> None:
+    nic = replace(NIC, flags=1, boot_selected=False)
+    config = from_table(of(nics=(nic, NIC1), targets=(TARGET, TARGET1)), Policy())
+    assert [path.portal.host for path in config.paths] == ["10.0.3.2", "10.0.2.2"]
+
+
 def test_chap_comes_with_its_secrets() -> None:
     assert from_table(CHAP_TABLE, Policy()).paths[0].credentials == Credentials(
         "guest", Secret(b"twelve bytes")
