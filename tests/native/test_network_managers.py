@@ -22,7 +22,10 @@ SCRIPT = r"""
 set -e
 mount --make-rprivate /
 mount -t sysfs -o ro sysfs /sys
+mkdir "$1"/tree  # the repository may lie under the /run that goes
+mount --bind . "$1"/tree
 mount -t tmpfs run /run
+cd "$1"/tree
 mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp /run/etc/systemd/network
 cp /etc/passwd /etc/group /run/etc
 grep -q ^systemd-network: /etc/group || echo systemd-network:x:998: >> /run/etc/group
