@@ -5,14 +5,15 @@ How a launcher begins: in the foreground for a service manager, or in the backgr
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 from collections.abc import Mapping
+from typing import NoReturn
 
 from isboot.daemon import heritage
+from isboot.daemon.channel import Channel, Done, Failed, wait_readable
 from isboot.daemon.launcher import Launcher
 from isboot.daemon.log import Level, Log
-from isboot.errors import DaemonError, ExitStatus, IsbootError
+from isboot.errors import DaemonError, ExitStatus
 from isboot.values import BootConfig, NicState
 
 FOR_EVER_S = 10.0 * 365 * 86400
@@ -76,53 +77,43 @@ def in_background(
     :return: the device's name, once it serves
     :raises IsbootError: it could not be made; nothing is left behind
     """
-    reader, writer = os.pipe()
+    ours, theirs = Channel.pair()
     pid = os.fork()
     if pid == 0:
-        os.close(reader)
-        _be_launcher(config, nics, log_show, writer, retry_s)
-    os.close(writer)
-    os.waitpid(pid, 0)
-    with os.fdopen(reader, "rb") as pipe:
-        packet = pipe.read()
-    if not packet:
-        raise DaemonError("starting the launcher: it ended without a word", "see the kernel's log")
-    device, message, hint, status = pickle.loads(packet)  # noqa: S301 - from our own fork
-    if message:
-        raise DaemonError(message, hint, ExitStatus(status))
-    return str(device)
+        ours.close()
+        _be_launcher(config, nics, log_show, theirs, retry_s)
+    theirs.close()
+    # its children hold the other end as well, so the end of the launcher itself is what is waited for
+    pidfd = os.pidfd_open(pid)
+    wait_readable([ours.fileno(), pidfd], None)
+    answer = ours.receive() if wait_readable([ours.fileno()], 0) else None
+    os.close(pidfd)
+    ours.close()
+    if isinstance(answer, Done):
+        return answer.word
+    if isinstance(answer, Failed):
+        raise DaemonError(answer.message, answer.hint, ExitStatus(answer.exit_status))
+    raise DaemonError("starting the launcher: it ended without a word", "see the kernel's log")
 
 
 def _be_launcher(
-    config: BootConfig, nics: Mapping[int, NicState], log_show: Level, writer: int, retry_s: float
-) -> None:
+    config: BootConfig, nics: Mapping[int, NicState], log_show: Level, end: Channel, retry_s: float
+) -> NoReturn:
     status = int(ExitStatus.FAILED)
-
-    def answer(device: str, message: str, hint: str, code: int) -> None:
-        os.write(writer, pickle.dumps((device, message, hint, code)))
-        os.close(writer)
-
     try:
-        os.setsid()
-        if os.fork() > 0:
-            os._exit(0)  # the launcher is nobody's child: it is init's
+        os.setsid()  # nobody's terminal; when the parent ends it is init's child
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         log = Log(show=log_show)
-        launcher = Launcher(
-            config, nics, log, lambda device: answer(device, "", "", 0), retry_s, is_armed=False
-        )
-        error: IsbootError | None = launcher.run()
+        launcher = Launcher(config, nics, log, lambda device: end.send(Done(device)), retry_s, is_armed=False)
+        error = launcher.run()
         if error is not None:
-            answer("", error.message, error.hint, int(error.exit_status))
+            end.send(Failed(error.message, error.hint, int(error.exit_status)))
         else:
             status = int(ExitStatus.FINE)
     except BaseException as error:
-        try:
-            answer("", f"internal error: {error!r}", "please report this", status)
-        except OSError:
-            pass
+        end.send(Failed(f"internal error: {error!r}", "please report this", status))
     finally:
         os._exit(status)
