@@ -242,8 +242,7 @@ class _Decoder:
             self.problem("warning", "structure-length", where, offset + 2, message)
         for region in self.regions:
             if region.is_structure and region.start < offset + length and offset < region.end:
-                is_same = region.start == offset and region.end == offset + length
-                code = "duplicate" if is_same else "overlap"
+                code = "duplicate" if region.start == offset else "overlap"
                 message = f"it lies over {region.where} at {region.start}"
                 self.problem("error", code, where, pointer_offset, message)
                 return None

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from isboot.firmware import document, layout
 from isboot.firmware.decode import decode, regions
 from isboot.firmware.encode import encode
-from isboot.values import IbftTable
-from tests.firmware.tables import CHAP_TABLE, NIC, PROPERTY, TABLE, TARGET, tables
+from isboot.values import IbftTable, IbftTarget, Secret
+from tests.firmware.tables import CHAP_TABLE, CHAP_TARGET, NIC, PROPERTY, TABLE, TARGET, tables
 
 DATA = Path("tests/data/ibft")
 EXAMPLES = sorted(path for path in DATA.glob("*.bin") if path.with_suffix(".json").exists())
@@ -262,6 +262,54 @@ def test_nics_that_all_call_themselves_0_are_found_by_position() -> None:
 def test_a_string_over_a_structure_is_named() -> None:
     raw = damaged(TARGET0 + 36, struct.pack("<H", NIC0))
     assert ("warning", "overlap", "target0.name", TARGET0 + 34) in codes(decode(raw, "file"))
+
+
+def test_a_string_kept_once_for_several_fields_is_no_overlap() -> None:
+    name, chap_name = TARGET0 + 34, TARGET0 + 38
+    length, offset = struct.unpack_from("<HH", GOOD, name)
+    for first, second in ((name, chap_name), (chap_name, name)):
+        # One string, and one that is the tail of the other.
+        raw = damaged(first, struct.pack("<HH", length, offset))
+        raw = damaged(second, struct.pack("<HH", length - 5, offset + 5), table=raw)
+        assert "overlap" not in [problem.code for problem in decode(raw, "file").problems]
+        raw = damaged(second, struct.pack("<HH", length, offset + 5), table=raw)
+        assert "overlap" in [problem.code for problem in decode(raw, "file").problems]
+
+
+def test_extensions_are_known_by_their_id() -> None:
+    raw = encode(replace(TABLE, control=replace(TABLE.control, extensions=len(GOOD))))
+    raw = damaged(
+        4,
+        struct.pack("<I", len(GOOD) + 8),
+        table=raw.ljust(len(GOOD), b"\0") + bytes([5, 1, 8, 0, 0, 0, 0, 0]),
+    )
+    assert codes(decode(raw, "file")) == []
+    raw = damaged(len(GOOD), b"\x06", table=raw)
+    assert codes(decode(raw, "file")) == [("error", "structure-id", "control.extensions", len(GOOD))]
+
+
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [
+        (replace(CHAP_TARGET, chap_name=""), "target0.chap_name"),
+        (replace(CHAP_TARGET, chap_secret=Secret(b"")), "target0.chap_secret"),
+        (replace(CHAP_TARGET, chap_secret=Secret(b"short")), "target0.chap_secret"),
+        (replace(CHAP_TARGET, chap="mutual", reverse_chap_secret=Secret(b"other secret")),
+         "target0.reverse_chap_name"),
+        (replace(CHAP_TARGET, chap="mutual", reverse_chap_name="storage"), "target0.reverse_chap_secret"),
+        (replace(CHAP_TARGET, chap="mutual", reverse_chap_name="storage",
+                 reverse_chap_secret=CHAP_TARGET.chap_secret), "target0.reverse_chap_secret"),
+    ],
+)  # fmt: skip
+def test_chap_that_cannot_work_is_named(target: IbftTarget, where: str) -> None:
+    table = decode(encode(replace(TABLE, targets=(target,))), "file")
+    assert [(problem.code, problem.where) for problem in table.problems] == [("chap", where)]
+
+
+def test_mutual_chap_with_two_secrets_is_no_matter() -> None:
+    secret = Secret(b"other secret")
+    target = replace(CHAP_TARGET, chap="mutual", reverse_chap_name="storage", reverse_chap_secret=secret)
+    assert codes(decode(encode(replace(TABLE, targets=(target,))), "file")) == []
 
 
 def test_a_structure_over_another_is_left_out() -> None:

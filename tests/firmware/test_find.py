@@ -56,6 +56,12 @@ def test_a_table_in_low_memory_is_found(tmp_path: Path, place: int) -> None:
     assert (table.source, table.raw) == ("memory", GOOD)
 
 
+def test_the_usual_spelling_comes_first(tmp_path: Path) -> None:
+    for name, raw in (("BIFT", BROKEN), ("IBFT", OTHER), ("iBFT", GOOD)):
+        put_acpi(tmp_path, name, raw)
+    assert [table.raw for table in find.find_tables(tmp_path)] == [GOOD, BROKEN, OTHER]
+
+
 @pytest.mark.parametrize("place", [0x7FFF0, 0xA0000, 0xBF000, PLACE + 8])
 def test_memory_outside_the_range_or_the_alignment_is_not_looked_at(tmp_path: Path, place: int) -> None:
     put_memory(tmp_path, GOOD, place)
@@ -71,6 +77,29 @@ def test_low_memory_is_not_looked_at_under_uefi(tmp_path: Path) -> None:
 def test_the_four_letters_alone_in_an_option_rom_are_no_table(tmp_path: Path) -> None:
     put_memory(tmp_path, b"iBFT" + b"\xc3" * 60, 0xC8000)
     assert find.find_tables(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("length", "control", "is_found"),
+    [(256, 1, True), (256, 9, False), (0x100000, 1, False), (47, 1, False), (0x100000 - PLACE, 1, True)],
+)
+def test_a_signature_in_memory_counts_with_a_length_and_a_control_structure(
+    tmp_path: Path, length: int, control: int, is_found: bool
+) -> None:
+    raw = bytearray(GOOD)
+    raw[4:8] = length.to_bytes(4, "little")
+    raw[48] = control
+    put_memory(tmp_path, bytes(raw), PLACE)
+    assert bool(find.find_tables(tmp_path)) == is_found
+
+
+def test_a_table_without_a_control_structure_counts_by_its_checksum(tmp_path: Path) -> None:
+    raw = bytearray(GOOD)
+    raw[48] -= 1
+    raw[9] = (raw[9] + 1) % 256
+    put_memory(tmp_path, bytes(raw), PLACE)
+    (table,) = find.find_tables(tmp_path)
+    assert [problem.code for problem in table.problems] == ["structure-id"]
 
 
 def test_a_table_with_a_wrong_checksum_in_low_memory_is_shown(tmp_path: Path) -> None:
