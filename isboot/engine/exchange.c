@@ -2,8 +2,10 @@
 /*
  * The control slot: one command of another thread at a time, beside the I/O.
  *
- * The other thread puts a pointer down and rings the lane's eventfd; the lane takes it up, and rings the
- * exchange's eventfd when it is done.  Between two runs nobody would take it up: then it is refused.
+ * The other thread puts a pointer down and rings the lane's eventfd; the lane takes it up, leaving TAKEN in its
+ * place, and rings the exchange's eventfd when it is done.  Between two runs nobody would take it up: then it
+ * is refused.  Whoever changes the place from the pointer to something else owns the exchange: only so may the
+ * other thread take it back without the lane finishing it as well.
  */
 
 #include <errno.h>
@@ -11,6 +13,8 @@
 #include <unistd.h>
 
 #include "lane.h"
+
+#define TAKEN ((struct isboot_exchange *)1)
 
 static void ring_bell(int fd)
 {
@@ -33,7 +37,7 @@ int isboot_lane_exchange(struct isboot_lane *lane, struct isboot_exchange *excha
 					 __ATOMIC_SEQ_CST))
 		return -EBUSY;
 	if (!__atomic_load_n(&lane->is_running, __ATOMIC_SEQ_CST)) {
-		/* the run ended in between: take it back, unless its end has seen it and answered */
+		/* the run ended in between: take it back, unless the lane has it */
 		expected = exchange;
 		if (__atomic_compare_exchange_n(&lane->exchange, &expected, NULL, false, __ATOMIC_SEQ_CST,
 						__ATOMIC_SEQ_CST))
@@ -51,13 +55,23 @@ int isboot_lane_stop(struct isboot_lane *lane, bool drain)
 	return 0;
 }
 
-/* Ours now: `exchange` stays set, and says "busy", until the end. */
-void isboot_exchange_take(struct isboot_lane *lane)
+static struct isboot_exchange *claim(struct isboot_lane *lane)
 {
 	struct isboot_exchange *exchange = __atomic_load_n(&lane->exchange, __ATOMIC_SEQ_CST);
+
+	if (!exchange || exchange == TAKEN ||
+	    !__atomic_compare_exchange_n(&lane->exchange, &exchange, TAKEN, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST))
+		return NULL;
+	return exchange;
+}
+
+void isboot_exchange_take(struct isboot_lane *lane)
+{
+	struct isboot_exchange *exchange = claim(lane);
 	struct command *command = &lane->commands[lane->setup.depth];
 
-	if (!exchange || lane->current)
+	if (!exchange)
 		return;
 	lane->current = exchange;
 	/* a SCSI command has the deadline of a command, with ABORT TASK; this one is behind it */
@@ -122,7 +136,7 @@ void isboot_exchange_refuse(struct isboot_lane *lane)
 	struct command *command = &lane->commands[lane->setup.depth];
 
 	if (!lane->current)
-		lane->current = __atomic_load_n(&lane->exchange, __ATOMIC_SEQ_CST);
+		lane->current = claim(lane);
 	if (!lane->current)
 		return;
 	if (command->state == COMMAND_FREE)

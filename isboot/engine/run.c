@@ -178,6 +178,7 @@ static int end_connection(struct isboot_lane *lane, struct isboot_loss *loss)
 	(void)snprintf(loss->detail, sizeof(loss->detail), "%s", lane->lost_detail);
 	ISBOOT_PROBE_CONNECTION_LOST(lane->setup.device_id, lane->setup.index, loss->cause, loss->code,
 				     loss->in_flight, loss->lost_ns);
+	lane->lost = ISBOOT_CAUSE_NONE;
 	return ISBOOT_REASON_LOST;
 }
 
@@ -231,6 +232,7 @@ static int find_reason(struct isboot_lane *lane, struct isboot_loss *loss)
 static int turn(struct isboot_lane *lane, struct isboot_loss *loss)
 {
 	uint32_t wanted = 1;
+	bool is_quiet;
 	int reason;
 
 	arm_wake(lane);
@@ -238,12 +240,13 @@ static int turn(struct isboot_lane *lane, struct isboot_loss *loss)
 	isboot_timer_run(lane);
 	if (lane->is_attached && !lane->lost) {
 		isboot_output_gather(lane);
-		if (isboot_send_start(lane) && isboot_output_has_more(lane))
-			wanted = 0; /* the next batch is ready as soon as this one is gone */
+		is_quiet = isboot_send_start(lane);
 		/* what had to wait for a place among the NOP replies */
 		if (!lane->receive.is_armed)
 			isboot_receive_parse(lane);
 		isboot_receive_start(lane);
+		if (is_quiet && isboot_output_has_more(lane))
+			wanted = 0; /* the next batch is ready as soon as this one is gone */
 	}
 	reason = find_reason(lane, loss);
 	if (!reason)
