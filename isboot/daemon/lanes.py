@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isboot import boot
 from isboot._engine import lib
@@ -23,6 +23,8 @@ from isboot.daemon.log import Level, Log
 from isboot.daemon.shared import Shared
 from isboot.engine.lane import Lane, Loss, Reason
 from isboot.errors import ExitStatus, IdentityError, IsbootError
+from isboot.session import commands as scsi
+from isboot.session.control import Control as ScsiControl
 from isboot.values import BootConfig, LunFacts, NicState
 
 BACKOFF_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  #: before attempt 1, 2, ...; the last goes on
@@ -164,15 +166,44 @@ class LaneThread:
             if reason == Reason.ABANDONED:
                 self.is_abandoned = True
                 self.lane.close_ublk()
-                self._on_end(self)
-                reason, loss = self.lane.run()
+                self._take_leave(self.attached)
             self.attached.sock.close()
-            if reason != Reason.LOST or self.is_abandoned:
+            if reason != Reason.LOST:
                 return
             lost_at = time.monotonic()
             wait_s = float(loss.time2wait_s)
             self._tell_loss(loss)
             self.attached = None
+
+    def _take_leave(self, attached: boot.Attached) -> None:
+        """
+        The device is gone: nothing comes any more. Have what came written to the medium, and log out.
+
+        Over the session there is; where that one breaks at this very moment, over a new one.
+
+        :raises IsbootError: neither worked: what the target holds in a volatile cache may be lost
+        """
+        try:
+            cmd_sn, exp_stat_sn, max_cmd_sn = self.lane.detach()
+            session = replace(attached.session, cmd_sn=cmd_sn, exp_stat_sn=exp_stat_sn, max_cmd_sn=max_cmd_sn)
+            self._flush_and_log_out(ScsiControl(attached.sock, session))
+        except IsbootError as error:
+            self._log.say(f"{error.message}: flushing over a new connection", Level.WARNING)
+            attached.sock.close()
+            again = boot.connect(
+                self._config, attached.path, self._nics, self.index, self._log.say, expected=self._facts
+            )
+            try:
+                self._flush_and_log_out(ScsiControl(again.sock, again.session))
+            finally:
+                again.sock.close()
+
+    def _flush_and_log_out(self, control: ScsiControl) -> None:
+        if self._facts.has_volatile_cache:
+            scsi.expect_good(control.execute(scsi.synchronize_cache()), "SYNCHRONIZE CACHE(16)")
+            self._log.say("flushed: SYNCHRONIZE CACHE(16) answered", Level.NOTICE)
+        control.logout()
+        self._log.say(f"logged out of {control.session.target_name}", Level.NOTICE)
 
     def _connect(self, lost_at: float, wait_s: float) -> boot.Attached | None:
         """Try every path in turn; None when the give-up time is over or the end was asked for."""

@@ -185,6 +185,11 @@ class Worker:
             if self._wake_fd in ready:
                 os.eventfd_read(self._wake_fd)
                 self._check_lanes()
+                if all(lane.is_abandoned for lane in self._lanes):
+                    self._remove()
+                    raise DaemonError(
+                        f"serving ublkb{live.device_id}: somebody stopped the device from outside"
+                    )
             if door is not None and door.fileno() in ready:
                 self._channel = channel = Channel(door.accept()[0])
                 door.close()
@@ -216,8 +221,6 @@ class Worker:
         for lane in self._lanes:
             if lane.error is not None:
                 raise lane.error
-        if all(lane.is_abandoned for lane in self._lanes):
-            raise DaemonError("serving: somebody stopped the device from outside")
 
     def _obey(self, request: Request) -> bool:
         """Carry out a request; True when that was the last."""
@@ -254,22 +257,24 @@ class Worker:
         return Done("flush")
 
     def _finish(self) -> Message:
-        """The clean end: nothing comes any more, what came is on the medium, the target knows we are gone."""
-        device, log = self._device, self._task.log
+        """
+        The clean end: nothing comes any more, what came is on the medium, the target knows we are gone.
+
+        Each lane flushes and logs out by itself once the kernel has given its tags back.
+        """
+        device = self._device
         assert device is not None  # noqa: S101 - set before _attend
         device.stop()
         if self._claim_fd >= 0:
             os.close(self._claim_fd)
-        for lane in self._lanes:
-            if lane.error is None and lane.attached is not None:
-                if lane.attached.facts.has_volatile_cache:
-                    self._flush()
-                    log.say("flushed: SYNCHRONIZE CACHE(16) answered", Level.NOTICE)
-                lane.lane.exchange_logout()
-                log.say(f"logged out of {lane.attached.session.target_name}", Level.NOTICE)
-            lane.stop()
-            lane.join(FINISH_TIMEOUT_S)
+            self._claim_fd = -1
+        late = [lane.index for lane in self._lanes if not lane.join(FINISH_TIMEOUT_S)]
         self._remove()
+        self._check_lanes()
+        if late:
+            raise DaemonError(
+                f"finishing {device.name}: lanes {late} did not end within {FINISH_TIMEOUT_S:g} s"
+            )
         return Done("finish")
 
     def _remove(self) -> None:
