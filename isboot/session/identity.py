@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 from isboot.errors import ExitStatus, IdentityError
 from isboot.session import lun
 from isboot.values import LunFacts
@@ -39,18 +42,35 @@ def check(expected: LunFacts, found: LunFacts) -> None:
         )
 
 
-def weakness(facts: LunFacts) -> str:
-    """
-    Say why these identifiers do not tell one disk from another, or "".
+@dataclass(frozen=True, slots=True)
+class _DefaultSerial:
+    """What a target calls its LUNs where nobody named them: from their numbers, whatever file is behind."""
 
-    tgt numbers its LUNs: target 1, LUN 1 of every tgtd says naa.3000000100000001 and serial beaf11, whatever
-    file is behind it.
-    """
-    strong = [name for name in facts.designators if name.startswith(("naa.", "eui.", "scsi-name."))]
-    if facts.vendor == "IET" and facts.serial.startswith("beaf"):
-        return "tgt's default serial: it follows from target and LUN number, not from the disk"
-    if not facts.designators and not facts.serial:
-        return "the LUN has neither a designator nor a serial number"
-    if not strong and not facts.serial:
-        return "the LUN has no worldwide unique designator and no serial number"
+    vendor: str
+    pattern: str
+    text: str
+
+
+_DEFAULT_SERIALS = (
+    _DefaultSerial(
+        "IET", r"beaf\d+", "tgt's default serial: it follows from target and LUN number, not the disk"
+    ),
+    _DefaultSerial(
+        "FreeBSD", r"1\d{7}", "istgt's default serial: it follows from the unit's number, not the disk"
+    ),
+)
+
+# SPC-4 §7.8.6.6: NAA 3 is locally assigned. Zeroes for the company in the others (tgt) make them that, too.
+_WORLDWIDE = re.compile(r"naa\.(?!3|[56]000000)|eui\.(?!000000)|scsi-name\.")
+
+
+def weakness(facts: LunFacts) -> str:
+    """Say why what this LUN is called does not tell it from another disk, or ""."""
+    if any(_WORLDWIDE.match(name) for name in facts.designators):
+        return ""
+    if not facts.serial:
+        return "it has no worldwide unique designator and no serial number"
+    for row in _DEFAULT_SERIALS:
+        if facts.vendor == row.vendor and re.fullmatch(row.pattern, facts.serial):
+            return row.text
     return ""

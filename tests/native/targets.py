@@ -177,3 +177,110 @@ class Tgtd:
         self.admin("--op", "new", "--mode", "account", "--user", user, "--password", password)
         words = ["--op", "bind", "--mode", "account", "--tid", str(tid), "--user", user]
         self.admin(*words, *(["--outgoing"] if is_outgoing else []))
+
+
+_ISTGT_CONFIGURATION = """\
+[Global]
+  NodeBase "iqn.2026-11.org.example"
+  PidFile {directory}/pid
+  AuthFile {directory}/auth.conf
+  MediaDirectory {directory}
+  LogFacility "local7"
+  Timeout 30
+  NopInInterval 20
+  DiscoveryAuthMethod None
+  MaxSessions 16
+  MaxConnections 4
+  MaxR2T 32
+  MaxOutstandingR2T 16
+  DefaultTime2Wait 2
+  DefaultTime2Retain 60
+  FirstBurstLength 262144
+  MaxBurstLength 1048576
+  MaxRecvDataSegmentLength 262144
+  InitialR2T Yes
+  ImmediateData Yes
+  DataPDUInOrder Yes
+  DataSequenceInOrder Yes
+  ErrorRecoveryLevel 0
+[UnitControl]
+  AuthMethod None
+  Portal UC1 127.0.0.1:{control_port}
+  Netmask 127.0.0.1
+[PortalGroup1]
+  Portal DA1 127.0.0.1:{port}
+[InitiatorGroup1]
+  InitiatorName "ALL"
+  Netmask 127.0.0.1/32
+[LogicalUnit1]
+  TargetName disk0
+  Mapping PortalGroup1 InitiatorGroup1
+  AuthMethod {method}
+  AuthGroup AuthGroup1
+  UseDigest Auto
+  UnitType Disk
+  LUN0 Storage {disk} {mebibytes}MB
+  LUN0 Option BlockLength {block_size}
+"""
+
+
+@dataclass
+class Istgt:
+    """
+    One istgt with one target, `name`, and its LUN 0.
+
+    :param method: "None", "CHAP" or "CHAP Mutual", with `accounts`: user, secret, and the target's own
+    """
+
+    directory: Path
+    method: str = "None"
+    accounts: tuple[str, str, str, str] = ("alice", "alice-has-a-secret", "disk", "the-disk-has-another")
+    size_mebibytes: int = 64
+    block_size_bytes: int = 512
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+    name: str = IQN_PREFIX + "disk0"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "istgt.log"
+
+    @property
+    def disk(self) -> Path:
+        return self.directory / "disk"
+
+    def __enter__(self) -> Istgt:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self.disk.open("ab") as file:
+            file.truncate(self.size_mebibytes << 20)
+        words = " ".join(f'"{word}"' for word in self.accounts)
+        secrets = self.directory / "auth.conf"
+        secrets.write_text(f"[AuthGroup1]\n  Auth {words}\n")
+        secrets.chmod(0o600)
+        configuration = self.directory / "istgt.conf"
+        configuration.write_text(
+            _ISTGT_CONFIGURATION.format(
+                directory=self.directory, port=self.port, control_port=free_port(), method=self.method,
+                disk=self.disk, mebibytes=self.size_mebibytes, block_size=self.block_size_bytes,
+            )
+        )  # fmt: skip
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["istgt", "-D", "-c", str(configuration), "-p", str(self.directory / "pid")],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | {"PATH": _SEARCH_PATH},
+            )  # fmt: skip
+        wait_for_port(self.port, self.process, self.log)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            stop_process(self.process)
+        self.process = None

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isboot.session import pdu
@@ -54,6 +54,7 @@ def test_any_bytes_decode_or_are_refused(wire: bytes, header_digest: bool, data_
     assert isinstance(message, Pdu)
 
 
+@settings(max_examples=30)
 @given(any_pdu.filter(lambda message: bool(message.data)), st.data())
 def test_a_flipped_bit_is_found_by_the_digests(message: Pdu, data: st.DataObject) -> None:
     wire = bytearray(pdu.encode(message, header_digest=True, data_digest=True))

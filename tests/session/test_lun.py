@@ -1,0 +1,235 @@
+"""What a LUN says of itself, and what is wrong with it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from isboot.errors import ExitStatus, SessionError
+from isboot.session import commands, lun
+from isboot.session.pdu import DataIn, ScsiCommand
+from isboot.values import LunFacts
+from tests.fakes.disk import GOOD, INVALID_OPCODE, Answer, Disk, failure
+from tests.fakes.target import LUN_1, FakeTarget, sense, status
+from tests.session.sessions import session_with
+
+LUN_7 = bytes([0, 7]) + bytes(6)
+READ_CAPACITY_16, READ_CAPACITY_10, MODE_SENSE_6, MODE_SENSE_10 = 0x9E, 0x25, 0x1A, 0x5A
+SYNCHRONIZE_CACHE_16, INQUIRY = 0x91, 0x12
+
+
+def unsupported(cdb: bytes) -> Answer:
+    return failure(*INVALID_OPCODE)
+
+
+def huge(cdb: bytes) -> Answer:
+    return Answer(data=b"\xff" * 8 if cdb[0] == READ_CAPACITY_10 else b"\x7f" * 8 + b"\0\0\2\0")
+
+
+def facts_of(disk: Disk) -> LunFacts:
+    with FakeTarget(disk=disk) as target, session_with(target) as control:
+        return lun.inspect(control)
+
+
+def complaint_about(disk: Disk) -> SessionError:
+    with (
+        FakeTarget(disk=disk) as target,
+        session_with(target) as control,
+        pytest.raises(SessionError) as caught,
+    ):
+        lun.inspect(control)
+    return caught.value
+
+
+def test_everything_a_disk_says_is_told() -> None:
+    assert facts_of(Disk(capacity_blocks=2048, serial="s1", revision="2.0")) == LunFacts(
+        lun=LUN_1, vendor="ISBOOT", product="FAKE DISK", revision="2.0", serial="s1",
+        designators=("naa.6001405f00d00000000000000000beef", "t10.ISBOOT  s1"),
+        block_size_bytes=512, physical_block_size_bytes=4096, lowest_aligned_block=0, capacity_blocks=2048,
+        max_transfer_blocks=2048, optimal_transfer_blocks=128, optimal_granularity_blocks=8,
+        is_read_only=False, has_volatile_cache=True, has_fua=True, is_rotational=False, is_thin=True,
+        max_unmap_blocks=4096, max_unmap_descriptors=16, unmap_granularity_blocks=8, unmap_alignment_blocks=0,
+        max_write_same_blocks=1024, has_unmap=True, has_write_same_unmap=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("disk", "name", "value"),
+    [
+        (Disk(is_read_only=True), "is_read_only", True),
+        (Disk(has_volatile_cache=False), "has_volatile_cache", False),
+        (Disk(has_fua=False), "has_fua", False),
+        (Disk(is_rotational=True), "is_rotational", True),
+        (Disk(is_thin=False), "has_unmap", False),
+        (Disk(block_size=4096, capacity_blocks=64), "physical_block_size_bytes", 4096),
+        (Disk(capacity_blocks=1), "capacity_blocks", 1),
+    ],
+)
+def test_each_fact_follows_the_disk(disk: Disk, name: str, value: object) -> None:
+    assert getattr(facts_of(disk), name) == value
+
+
+def test_pages_that_are_not_listed_are_not_asked_for() -> None:
+    with FakeTarget(disk=Disk(pages={0: b"\0\0\0\x02\0\x80"})) as target, session_with(target) as control:
+        facts = lun.inspect(control)
+        asked = [c.cdb[2] for c in target.received(ScsiCommand) if c.cdb[0] == INQUIRY and c.cdb[1]]
+    assert asked == [0x00, 0x80]
+    assert facts.designators == ()
+    assert facts.max_transfer_blocks == 0
+
+
+def test_a_target_without_read_capacity_16_is_asked_by_10() -> None:
+    facts = facts_of(Disk(answers={READ_CAPACITY_16: unsupported}, capacity_blocks=77))
+    assert (facts.capacity_blocks, facts.block_size_bytes) == (77, 512)
+
+
+@pytest.mark.parametrize("descriptor", [b"", bytes(8)], ids=["no-descriptor", "descriptor"])
+def test_mode_sense_10_serves_where_6_is_not_known(descriptor: bytes) -> None:
+    page = bytes([0x08, 0x12, 0x04]) + bytes(17)
+    header = struct.pack(">HBBHH", 6 + len(descriptor) + len(page), 0, 0x90, 0, len(descriptor))
+    answers = {MODE_SENSE_6: unsupported, MODE_SENSE_10: lambda cdb: Answer(data=header + descriptor + page)}
+    facts = facts_of(Disk(answers=answers))
+    assert (facts.is_read_only, facts.has_fua, facts.has_volatile_cache) == (True, True, True)
+
+
+@pytest.mark.parametrize(("flush", "has_cache"), [(lambda cdb: Answer(), True), (unsupported, False)])
+def test_where_no_caching_page_tells_a_flush_does(flush: Callable[[bytes], Answer], has_cache: bool) -> None:
+    answers = {MODE_SENSE_6: unsupported, MODE_SENSE_10: unsupported, SYNCHRONIZE_CACHE_16: flush}
+    assert facts_of(Disk(answers=answers)).has_volatile_cache is has_cache
+
+
+@pytest.mark.parametrize(
+    ("disk", "text"),
+    [
+        (Disk(capacity_blocks=0), "its capacity is 0"),
+        (Disk(block_size=520), "its block size is 520; usable are 512"),
+        (Disk(block_size=256), "its block size is 256"),
+        (Disk(block_size=8192), "its block size is 8192"),
+        (Disk(peripheral=0x05), "it is no disk: peripheral device type 0x05"),
+        (Disk(answers={READ_CAPACITY_16: lambda cdb: Answer(data=bytes(7))}), "gives 7 bytes"),
+        (Disk(answers={READ_CAPACITY_16: huge}), "more than Linux"),
+        (Disk(answers={READ_CAPACITY_16: lambda cdb: failure(4, 0x44, 0)}), "internal target failure"),
+        (Disk(answers={READ_CAPACITY_16: unsupported, READ_CAPACITY_10: huge}), "larger than READ CAPACITY"),
+    ],
+)  # fmt: skip
+def test_a_disk_that_cannot_serve_is_refused(disk: Disk, text: str) -> None:
+    error = complaint_about(disk)
+    assert text in error.message
+    assert "LUN 1" in error.message
+    assert error.exit_status is ExitStatus.UNAVAILABLE
+
+
+@pytest.mark.parametrize("qualifier", [0x20, 0x60])
+def test_a_lun_with_no_device_behind_it_is_missing(qualifier: int) -> None:
+    error = complaint_about(Disk(peripheral=qualifier))
+    assert error.exit_status is ExitStatus.NOTHING_THERE
+
+
+def test_a_missing_lun_is_told_with_those_there_are() -> None:
+    other = bytes([0, 3]) + bytes(6)
+    with (
+        FakeTarget(luns={LUN_1: Disk(), other: Disk()}) as target,
+        session_with(target, lun=LUN_7) as control,
+        pytest.raises(SessionError, match="LUN 7 is not there") as caught,
+    ):
+        lun.inspect(control)
+    assert caught.value.exit_status is ExitStatus.NOTHING_THERE
+    assert caught.value.hint == "the target has LUN 1, 3"
+
+
+def test_a_lun_that_goes_away_meanwhile_is_missing() -> None:
+    error = complaint_about(Disk(answers={READ_CAPACITY_16: lambda cdb: failure(5, 0x25, 0)}))
+    assert error.exit_status is ExitStatus.NOTHING_THERE
+
+
+def test_a_target_that_shows_no_lun_is_told() -> None:
+    with FakeTarget() as target:
+        target.luns = {LUN_1: target.disk}
+        with session_with(target, lun=LUN_7) as control:
+            target.luns = {}
+            with pytest.raises(SessionError) as caught:
+                lun.inspect(control)
+    assert "shows this initiator no LUN" in caught.value.hint
+
+
+def test_unit_attentions_of_a_fresh_nexus_are_swallowed() -> None:
+    attentions = [(6, 0x29, 0), (6, 0x29, 7), (6, 0x3F, 0x0E)]
+    with FakeTarget(unit_attentions=attentions) as target, session_with(target) as control:
+        lun.wait_until_ready(control)
+        assert control.execute(commands.build("TEST UNIT READY")).status == GOOD
+        assert len(target.received(ScsiCommand)) == 5
+
+
+def test_unit_attentions_without_end_are_an_error() -> None:
+    with FakeTarget() as target, session_with(target) as control:
+        target.on(ScsiCommand, sense(6, 0x29, 0), times=None)
+        with pytest.raises(SessionError, match=r"UNIT ATTENTION.*again and again") as caught:
+            lun.wait_until_ready(control)
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+
+
+@pytest.mark.parametrize("action", [status(0x08), status(0x28), sense(2, 4, 1), sense(2, 4, 0x0A)])
+def test_a_lun_that_is_busy_or_becoming_ready_is_waited_for(
+    action: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lun, "RETRY_INTERVAL_S", 0.001)
+    with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
+        target.on(ScsiCommand, action, times=3)  # type: ignore[arg-type]
+        lun.wait_until_ready(control)
+        assert len(target.received(ScsiCommand)) == 4
+
+
+def test_a_lun_that_never_becomes_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lun, "RETRY_INTERVAL_S", 0.001)
+    monkeypatch.setattr(lun, "READY_TIMEOUT_S", 0.02)
+    with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
+        target.on(ScsiCommand, sense(2, 4, 1), times=None)
+        with pytest.raises(SessionError, match="in process of becoming ready") as caught:
+            lun.wait_until_ready(control)
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+
+
+def test_a_lun_that_needs_a_hand_is_told_by_name() -> None:
+    with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
+        target.on(ScsiCommand, sense(2, 0x3A, 0), times=None)
+        with pytest.raises(SessionError, match="NOT READY, medium not present") as caught:
+            lun.wait_until_ready(control)
+    assert caught.value.exit_status is ExitStatus.UNAVAILABLE
+
+
+@pytest.mark.parametrize("cut", range(0, 96, 7))
+def test_replies_cut_short_never_give_a_traceback(cut: int) -> None:
+    with FakeTarget() as target, session_with(target) as control:
+        target.alter(DataIn, lambda message: replace(message, data=message.data[:cut]), times=None)
+        complaint = "session with "
+        try:
+            lun.inspect(control)
+        except SessionError as error:
+            complaint = error.message
+        assert complaint.startswith("session with ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("0000000000000000", "0"), ("0001000000000000", "1"), ("00ff000000000000", "255"),
+        ("4100000000000000", "256"), ("0001000200000000", "0001000200000000"),
+        ("c101000000000000", "c101000000000000"),
+    ],
+)  # fmt: skip
+def test_luns_are_shown_as_people_name_them(raw: str, text: str) -> None:
+    assert lun.show(bytes.fromhex(raw)) == text
+
+
+def test_report_luns_is_believed_as_far_as_it_came() -> None:
+    too_long, too_short = b"\xff\xff\xff\xff" + bytes(4), b"\0\0\0\x08" + bytes(4)
+    lies = [too_long + LUN_1 + LUN_7 + b"\0\1", too_short + LUN_1 + LUN_7, b"abc"]
+    found = []
+    for lie in lies:
+        with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
+            target.alter(DataIn, lambda message, lie=lie: replace(message, data=lie))
+            found.append(lun.list_luns(control))
+    assert found == [[LUN_1, LUN_7], [LUN_1], []]
