@@ -123,6 +123,7 @@ def main() -> None:
     for link in ("lib", "lib64", "bin", "sbin"):
         if (Path("/") / link).is_symlink() and not (top / link).exists():
             (top / link).symlink_to(os.readlink(f"/{link}"))
+            (top / os.readlink(f"/{link}")).mkdir(parents=True, exist_ok=True)
     copy(loader(), top, Path(os.path.realpath(loader())))
     name = loader()
     linked = top / str(name).lstrip("/")

@@ -14,11 +14,13 @@ check() {
 }
 
 depends() {
-    echo systemd udev-rules kernel-network-modules
+    echo systemd udev-rules
 }
 
 installkernel() {
-    hostonly='' instmods ublk_drv iscsi_ibft
+    # whatever NIC firmware boots from; dracut's own module for this is in a Debian package of its own, with much else
+    hostonly='' instmods ublk_drv iscsi_ibft "=drivers/net/ethernet" "=drivers/net/mdio" "=drivers/net/phy" \
+        virtio_net vmxnet3 hv_netvsc xen-netfront 8021q
 }
 
 install() {
