@@ -55,12 +55,17 @@ def fingerprint(*parts: str | bytes | Path) -> str:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold the cache's lock of that name; says so when somebody else has it."""
-    with open(directory() / f"{name}.lock", "w") as file:
+    with open(directory() / f"{name}.lock", "a+") as file:
+        file.seek(0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for the lock {name}")
+            say(f"waiting for the lock {name}, held by process {file.read().strip() or 'unknown'}")
             fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
         yield
 
 

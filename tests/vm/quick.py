@@ -8,6 +8,7 @@ built for the guest.  Six seconds from power-on to the first command.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,11 @@ from tests.vm.target import Account
 
 #: where the working tree is in the guest
 TREE = "/run/rig/tree"
+
+
+#: QEMU 7.2 with one thread a processor: one may still execute the int3 of a text_poke that is over.  Seen
+#: in 1 of 60 boots, on a loaded machine, where sched_clock's static key is switched; nothing of ours has run then
+EMULATOR_FAULT = re.compile(r"Oops: int3: 0000 \[#1\]")
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,16 @@ def quick_guest(
         memory_mib=memory_mib,
         extra=extra,
     )
-    with guest.running(machine, directory) as running:
-        running.wait_agent(60)
-        say(f"quick guest up, kernel {which.release}, logs in {directory}")
-        yield running
+    for is_last in (False, True):
+        with guest.running(machine, directory) as running:
+            try:
+                running.wait_agent(60 if firmware == "direct" else 120)
+            except RigError:
+                if is_last or not EMULATOR_FAULT.search(running.qemu.text()):
+                    raise
+                say("the emulator tripped over a kernel that patches itself; once more")
+                running.qemu.console.rename(directory / "console-tripped.log")
+                continue
+            say(f"quick guest up, kernel {which.release}, logs in {directory}")
+            yield running
+            return
