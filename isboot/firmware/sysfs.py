@@ -41,8 +41,7 @@ class _Tree:
     """One tree of attributes while it is read."""
 
     path: Path
-    shown: str  # its path for messages
-    refused: list[str]
+    is_refused: bool = False
     problems: list[Problem] = field(default_factory=list)
 
     def raw(self, name: str) -> bytes:
@@ -51,7 +50,7 @@ class _Tree:
             with (self.path / name).open("rb") as file:
                 return file.read(ATTRIBUTE_MAXIMUM_BYTES).removesuffix(b"\n")
         except PermissionError:
-            self.refused.append(f"{self.shown}/{name}")
+            self.is_refused = True
         except OSError:
             pass  # the kernel shows an attribute only when it is set
         return b""
@@ -92,8 +91,12 @@ def read_trees(root: Path, refused: list[str]) -> list[IbftTable]:
         return []
     tables = []
     for name in names:
-        table = _read_tree(_Tree(root / FIRMWARE / name, f"/{FIRMWARE}/{name}", refused))
-        if table is not None:
+        tree = _Tree(root / FIRMWARE / name)
+        table = _read_tree(tree)
+        # The kernel lets everybody open these files, and refuses the reading to all but CAP_SYS_ADMIN.
+        if tree.is_refused:
+            refused.append(f"/{FIRMWARE}/{name}")
+        elif table is not None:
             tables.append(table)
     return tables
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isboot.errors import ExitStatus, FirmwareError
 from isboot.firmware import document, find, layout, sysfs
 from isboot.firmware.encode import encode
 from isboot.values import IbftTable, IpAddress
@@ -95,6 +96,23 @@ def test_the_tree_of_a_table_found_elsewhere_is_not_another(tmp_path: Path) -> N
     assert [table.source for table in find.find_tables(tmp_path)] == ["acpi"]
     acpi.write_bytes(encode(replace(TABLE, nics=(replace(NIC, mac="52:54:00:00:00:01"),))))
     assert [table.source for table in find.find_tables(tmp_path)] == ["acpi", "sysfs"]
+
+
+def test_a_tree_that_may_not_be_read_is_named_and_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tree(tmp_path / "sys/firmware/ibft", TABLE)
+    opened = Path.open
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> object:
+        if self.name == "chap-type":
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(FirmwareError, match="reading /sys/firmware/ibft is not permitted") as caught:
+        find.find_tables(tmp_path)
+    assert caught.value.exit_status == ExitStatus.NOT_PERMITTED
 
 
 def test_an_empty_tree_is_no_table(tmp_path: Path) -> None:
