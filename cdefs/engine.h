@@ -21,7 +21,7 @@
 #define ISBOOT_SENSE_BYTES 96
 
 struct isboot_error {
-	int32_t code; /* negative errno */
+	int32_t code;                       /* negative errno */
 	char text[ISBOOT_ERROR_TEXT_BYTES]; /* what was being done and what came back */
 };
 
@@ -52,7 +52,7 @@ struct isboot_lane_counters {
 	uint64_t digest_errors;
 	uint64_t protocol_errors;
 	uint64_t rejects; /* Reject PDUs */
-	uint64_t stale; /* answers whose task tag is no longer, or never was, in use: dropped */
+	uint64_t stale;   /* answers whose task tag is no longer, or never was, in use: dropped */
 	uint64_t latency_ns[ISBOOT_HISTOGRAM_BUCKETS]; /* reads and writes, in -> committed */
 };
 
@@ -84,7 +84,7 @@ struct isboot_lane_setup {
 	uint32_t nop_interval_ms;    /* silence on the connection before a NOP-Out asks */
 	uint32_t nop_timeout_ms;     /* and how long its answer may take */
 	bool has_fua;                /* DPOFUA: set FUA on writes that ask for it */
-	void *buffers;               /* depth * max_io_bytes, page aligned, mapped; NULL for the local front end */
+	void *buffers; /* depth * max_io_bytes, page aligned, mapped; NULL for the local front end */
 	struct isboot_shared *shared;
 };
 
@@ -119,15 +119,15 @@ enum isboot_reason {
 /* What ended the connection. */
 enum isboot_cause {
 	ISBOOT_CAUSE_NONE = 0,
-	ISBOOT_CAUSE_CLOSED = 1,         /* the target closed it */
-	ISBOOT_CAUSE_SOCKET = 2,         /* an errno of the socket */
-	ISBOOT_CAUSE_NOP_TIMEOUT = 3,    /* a NOP-Out was not answered */
+	ISBOOT_CAUSE_CLOSED = 1,      /* the target closed it */
+	ISBOOT_CAUSE_SOCKET = 2,      /* an errno of the socket */
+	ISBOOT_CAUSE_NOP_TIMEOUT = 3, /* a NOP-Out was not answered */
 	ISBOOT_CAUSE_COMMAND_TIMEOUT = 4,
 	ISBOOT_CAUSE_HEADER_DIGEST = 5,
 	ISBOOT_CAUSE_DATA_DIGEST = 6,
-	ISBOOT_CAUSE_PROTOCOL = 7,       /* a PDU that breaks the standard; `detail` says which rule */
-	ISBOOT_CAUSE_ASYNC_LOGOUT = 8,   /* async message 1: the target asks for a Logout */
-	ISBOOT_CAUSE_ASYNC_DROP = 9,     /* 2 and 3: it will drop the connection, Time2Wait is to be kept */
+	ISBOOT_CAUSE_PROTOCOL = 7,     /* a PDU that breaks the standard; `detail` says which rule */
+	ISBOOT_CAUSE_ASYNC_LOGOUT = 8, /* async message 1: the target asks for a Logout */
+	ISBOOT_CAUSE_ASYNC_DROP = 9,   /* 2 and 3: it will drop the connection, Time2Wait is to be kept */
 	ISBOOT_CAUSE_REJECT = 10,
 	ISBOOT_CAUSE_LUN_CHANGED = 11, /* 05/25, 06/3F/03, 06/3F/0E: the LUN's identity is to be seen again */
 };
@@ -225,15 +225,15 @@ enum isboot_exchange_kind {
 struct isboot_exchange {
 	uint32_t kind;
 	uint8_t cdb[16];
-	bool is_write;            /* data goes to the target */
-	uint32_t length_bytes;    /* of data: how much to send, or how much may come */
+	bool is_write;         /* data goes to the target */
+	uint32_t length_bytes; /* of data: how much to send, or how much may come */
 	uint8_t data[ISBOOT_EXCHANGE_DATA_BYTES];
-	uint8_t function;         /* RFC 7143 §11.5.1 */
+	uint8_t function; /* RFC 7143 §11.5.1 */
 	uint32_t referenced_tag;
 	int32_t done_fd;
-	int32_t result;           /* 0 answered, negative errno not */
-	uint8_t response;         /* iSCSI response, TMF response or Logout response */
-	uint8_t status;           /* SCSI status */
+	int32_t result;   /* 0 answered, negative errno not */
+	uint8_t response; /* iSCSI response, TMF response or Logout response */
+	uint8_t status;   /* SCSI status */
 	uint32_t received_bytes;
 	uint32_t sense_bytes;
 	uint8_t sense[ISBOOT_SENSE_BYTES];
@@ -254,9 +254,9 @@ uint32_t isboot_probe_count(void);
 typedef struct isboot_control isboot_control;
 
 struct isboot_control_command {
-	uint32_t operation; /* UBLK_U_CMD_*, ioctl-encoded */
-	uint32_t device_id; /* 0xffffffff: let the kernel pick (ADD_DEV) */
-	uint16_t queue_id;  /* 0xffff: none */
+	uint32_t operation;    /* UBLK_U_CMD_*, ioctl-encoded */
+	uint32_t device_id;    /* 0xffffffff: let the kernel pick (ADD_DEV) */
+	uint16_t queue_id;     /* 0xffff: none */
 	uint16_t length_bytes; /* of the buffer */
 	void *buffer;
 	uint64_t data;

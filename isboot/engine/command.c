@@ -52,6 +52,15 @@ void isboot_command_arrive(struct isboot_lane *lane, struct command *command)
 	wait_for_turn(lane, command);
 }
 
+static uint64_t count_writes(const struct isboot_shared *shared)
+{
+	uint64_t writes = 0;
+
+	for (uint32_t i = 0; i < ISBOOT_MAX_LANES; i++)
+		writes += __atomic_load_n(&shared->lanes[i].writes, __ATOMIC_SEQ_CST);
+	return writes;
+}
+
 /* Issued: from here on an answer is expected. */
 void isboot_command_sent(struct isboot_lane *lane, struct command *command)
 {
@@ -66,11 +75,8 @@ void isboot_command_sent(struct isboot_lane *lane, struct command *command)
 	command->burst_count = 0;
 	command->sent_ns = lane->now_ns;
 	command->deadline_ns = lane->now_ns + lane->setup.command_timeout_ms * NS_PER_MS;
-	if (command->operation == ISBOOT_FLUSH) {
-		command->writes_before = 0;
-		for (uint32_t i = 0; i < ISBOOT_MAX_LANES; i++)
-			command->writes_before += __atomic_load_n(&lane->setup.shared->lanes[i].writes, __ATOMIC_SEQ_CST);
-	}
+	if (command->operation == ISBOOT_FLUSH)
+		command->writes_before = count_writes(lane->setup.shared);
 	list_remove(&command->queue);
 	list_append(&lane->sent, &command->queue);
 	lane->sent_count++;
@@ -100,12 +106,9 @@ static void unlink_command(struct isboot_lane *lane, struct command *command)
 static void note_flush(struct isboot_lane *lane, const struct command *command)
 {
 	struct isboot_shared *shared = lane->setup.shared;
-	uint64_t writes = 0;
 
 	__atomic_store_n(&shared->written_since_flush, 0, __ATOMIC_SEQ_CST);
-	for (uint32_t i = 0; i < ISBOOT_MAX_LANES; i++)
-		writes += __atomic_load_n(&shared->lanes[i].writes, __ATOMIC_SEQ_CST);
-	if (writes != command->writes_before)
+	if (count_writes(shared) != command->writes_before)
 		__atomic_store_n(&shared->written_since_flush, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -236,9 +239,7 @@ static void regrow_depth(struct isboot_lane *lane)
 /* Good status: is it true?  Data that is short is never a success. */
 static void complete(struct isboot_lane *lane, struct command *command, uint8_t flags, uint32_t residual)
 {
-	bool is_all = command->is_read ? command->received_bytes == command->length_bytes :
-		      command->is_write ? command->solicited_bytes == command->length_bytes && !command->burst_count :
-					  true;
+	uint32_t moved = command->is_read ? command->received_bytes : command->solicited_bytes;
 
 	regrow_depth(lane);
 	if (command->operation == ISBOOT_FLUSH) {
@@ -249,15 +250,15 @@ static void complete(struct isboot_lane *lane, struct command *command, uint8_t 
 		isboot_command_retry(lane, command, false, SHORT_DATA_LIMIT_MS, -EIO);
 		return;
 	}
-	if (!is_all) {
+	if (moved != command->length_bytes || command->burst_count) {
 		isboot_lane_violation(lane, "good status although data is missing (RFC 7143 §11.4.5)");
 		return;
 	}
 	isboot_command_finish(lane, command, (int32_t)command->length_bytes);
 }
 
-static void answer_exchange(struct isboot_lane *lane, struct command *command, uint8_t response, uint8_t status,
-			    const uint8_t *sense, uint32_t sense_bytes)
+static void answer_exchange(struct isboot_lane *lane, struct command *command, uint8_t response,
+			    uint8_t status, const uint8_t *sense, uint32_t sense_bytes)
 {
 	struct isboot_exchange *exchange = lane->current;
 
@@ -272,8 +273,9 @@ static void answer_exchange(struct isboot_lane *lane, struct command *command, u
 }
 
 /* SCSI Response, or status in Data-In.  RFC 7143 §11.4.7: the segment is SenseLength and sense. */
-void isboot_command_answer(struct isboot_lane *lane, struct command *command, uint8_t response, uint8_t status,
-			   uint8_t flags, uint32_t residual, const uint8_t *segment, uint32_t segment_bytes)
+void isboot_command_answer(struct isboot_lane *lane, struct command *command, uint8_t response,
+			   uint8_t status, uint8_t flags, uint32_t residual, const uint8_t *segment,
+			   uint32_t segment_bytes)
 {
 	uint32_t sense_bytes = segment_bytes >= 2 ? get16(segment) : 0;
 	const uint8_t *sense = segment + 2;
@@ -306,7 +308,8 @@ void isboot_command_answer(struct isboot_lane *lane, struct command *command, ui
 		isboot_command_finish(lane, command, outcome.code);
 		break;
 	case VERDICT_LUN_CHANGED:
-		isboot_lane_lose(lane, ISBOOT_CAUSE_LUN_CHANGED, 0, "the LUN is gone or says that it changed");
+		isboot_lane_lose(lane, ISBOOT_CAUSE_LUN_CHANGED, 0,
+				 "the LUN is gone or says that it changed");
 		break;
 	}
 }

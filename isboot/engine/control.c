@@ -48,18 +48,21 @@ isboot_control *isboot_control_create(struct isboot_error *error)
 
 	if (!control) {
 		error->code = -ENOMEM;
-		(void)snprintf(error->text, sizeof(error->text), "allocating the control ring: out of memory");
+		(void)snprintf(error->text, sizeof(error->text),
+			       "allocating the control ring: out of memory");
 		return NULL;
 	}
 	control->fd = open("/dev/ublk-control", O_RDWR | O_CLOEXEC);
 	if (control->fd < 0) {
 		code = -errno;
-		(void)snprintf(error->text, sizeof(error->text), "opening /dev/ublk-control: %s", strerror(-code));
+		(void)snprintf(error->text, sizeof(error->text), "opening /dev/ublk-control: %s",
+			       strerror(-code));
 		goto failed;
 	}
 	code = io_uring_queue_init_params(CONTROL_RING_ENTRIES, &control->ring, &parameters);
 	if (code < 0) {
-		(void)snprintf(error->text, sizeof(error->text), "making the control ring: %s", strerror(-code));
+		(void)snprintf(error->text, sizeof(error->text), "making the control ring: %s",
+			       strerror(-code));
 		(void)close(control->fd);
 		goto failed;
 	}

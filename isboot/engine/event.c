@@ -63,7 +63,8 @@ void isboot_event_async(struct isboot_lane *lane)
 	case ASYNC_DROP_CONNECTION:
 	case ASYNC_DROP_ALL:
 		lane->time2wait_s = get16(header->parameter2);
-		isboot_lane_lose(lane, ISBOOT_CAUSE_ASYNC_DROP, 0, "the target announced that it drops the connection");
+		isboot_lane_lose(lane, ISBOOT_CAUSE_ASYNC_DROP, 0,
+				 "the target announced that it drops the connection");
 		break;
 	default: /* 0: a SCSI event, told again by a unit attention; 255: the vendor's own */
 		break;
@@ -148,7 +149,8 @@ void isboot_event_task_management(struct isboot_lane *lane)
 	if (!command)
 		return; /* it was answered after all */
 	if (header->response != TASK_FUNCTION_COMPLETE) {
-		isboot_lane_lose(lane, ISBOOT_CAUSE_COMMAND_TIMEOUT, 0, "ABORT TASK of a command without answer failed");
+		isboot_lane_lose(lane, ISBOOT_CAUSE_COMMAND_TIMEOUT, 0,
+				 "ABORT TASK of a command without answer failed");
 		return;
 	}
 	if (command->operation == OPERATION_EXCHANGE) {

@@ -75,8 +75,9 @@ void isboot_exchange_take(struct isboot_lane *lane)
 		return;
 	lane->current = exchange;
 	/* a SCSI command has the deadline of a command, with ABORT TASK; this one is behind it */
-	lane->exchange_deadline_ns =
-		lane->now_ns + (2ULL * lane->setup.command_timeout_ms + lane->setup.nop_timeout_ms) * NS_PER_MS;
+	lane->exchange_deadline_ns = lane->now_ns +
+				     (2ULL * lane->setup.command_timeout_ms + lane->setup.nop_timeout_ms) *
+					     NS_PER_MS;
 	if (!lane->is_attached || lane->logout != LOGOUT_NONE) {
 		isboot_exchange_finish(lane, -ENOTCONN);
 		return;

@@ -129,8 +129,9 @@ static void end_r2t(struct isboot_lane *lane)
 		isboot_lane_violation(lane, "more R2Ts than MaxOutstandingR2T");
 	if (lane->lost)
 		return;
-	command->bursts[(command->first_burst + command->burst_count) % BURSTS_MAX] =
-		(struct burst){ offset, offset + length, get32(header->target_transfer_tag), 0 };
+	command->bursts[(command->first_burst + command->burst_count) % BURSTS_MAX] = (struct burst){
+		offset, offset + length, get32(header->target_transfer_tag), 0
+	};
 	if (!command->burst_count++)
 		list_append(&lane->transfers, &command->transfer);
 	command->data_sn++;

@@ -77,8 +77,9 @@ static void init_lists(struct isboot_lane *lane)
 
 static bool is_sound(const struct isboot_lane_setup *setup)
 {
-	return setup->depth && setup->depth <= ISBOOT_UBLK_MAX_QUEUE_DEPTH && setup->index < ISBOOT_MAX_LANES &&
-	       setup->block_size_bytes && !(setup->block_size_bytes % 512) && setup->shared;
+	return setup->depth && setup->depth <= ISBOOT_UBLK_MAX_QUEUE_DEPTH &&
+	       setup->index < ISBOOT_MAX_LANES && setup->block_size_bytes &&
+	       !(setup->block_size_bytes % 512) && setup->shared;
 }
 
 isboot_lane *isboot_lane_create(const struct isboot_lane_setup *setup, struct isboot_error *error)
@@ -160,14 +161,15 @@ int isboot_lane_start(isboot_lane *lane, struct isboot_error *error)
 	lane->has_ring = true;
 	(void)io_uring_register_ring_fd(&lane->ring); /* saves a look-up per enter; refused before 5.18 */
 	lane->now_ns = isboot_now_ns();
-	ISBOOT_PROBE_LANE_STARTED(lane->setup.device_id, lane->setup.index, lane->setup.shared->worker_generation,
-				  lane->now_ns);
+	ISBOOT_PROBE_LANE_STARTED(lane->setup.device_id, lane->setup.index,
+				  lane->setup.shared->worker_generation, lane->now_ns);
 	return 0;
 }
 
 void isboot_lane_probe_attempt(isboot_lane *lane, uint32_t attempt, int32_t code)
 {
-	ISBOOT_PROBE_RECONNECT_ATTEMPT(lane->setup.device_id, lane->setup.index, attempt, code, isboot_now_ns());
+	ISBOOT_PROBE_RECONNECT_ATTEMPT(lane->setup.device_id, lane->setup.index, attempt, code,
+				       isboot_now_ns());
 }
 
 #define COUNT_PROBE(name, arguments) +1

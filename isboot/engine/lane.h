@@ -38,8 +38,9 @@ enum {
 	SLOT_ABORT = 2,
 	SLOT_LOGOUT = 3,
 
-	BURSTS_MAX = 8,    /* sequences of Data-Out a command may owe: MaxOutstandingR2T and the unsolicited one */
-	DELAY_LEVELS = 9,  /* level n waits DELAY_UNIT_MS << n: 5 ms to 1.28 s */
+	BURSTS_MAX =
+		8, /* sequences of Data-Out a command may owe: MaxOutstandingR2T and the unsolicited one */
+	DELAY_LEVELS = 9, /* level n waits DELAY_UNIT_MS << n: 5 ms to 1.28 s */
 	DELAY_UNIT_MS = 5,
 
 	SEND_VECTORS = 512,
@@ -51,7 +52,8 @@ enum {
 	RECEIVE_AREA_BYTES = 128 * 1024,
 	RECEIVE_DIRECT_BYTES = 16 * 1024, /* tails of a payload from here on are received in place */
 	RECEIVE_HEADER_AHEAD_BYTES = 512, /* while payloads are long: do not gulp what could go in place */
-	RECEIVE_DIGEST_BYTES = 128 * 1024, /* with a data digest: received so much at once, to be summed while hot */
+	RECEIVE_DIGEST_BYTES =
+		128 * 1024, /* with a data digest: received so much at once, to be summed while hot */
 };
 
 #define NS_PER_MS 1000000ULL
@@ -96,7 +98,7 @@ struct command {
 	bool was_aborted;
 
 	uint32_t received_bytes;
-	uint32_t data_sn; /* expected: of the next Data-In or R2T */
+	uint32_t data_sn;         /* expected: of the next Data-In or R2T */
 	uint32_t solicited_bytes; /* where the next R2T has to begin */
 	struct burst bursts[BURSTS_MAX];
 	uint32_t first_burst;
@@ -105,7 +107,7 @@ struct command {
 
 	uint32_t retries;
 	uint64_t first_retry_ns;
-	uint64_t deadline_ns; /* sent: of the answer; delayed: of the next try */
+	uint64_t deadline_ns;   /* sent: of the answer; delayed: of the next try */
 	uint64_t writes_before; /* FLUSH: writes completed when it was issued */
 
 	int32_t result;
@@ -147,11 +149,12 @@ struct receive {
 	uint8_t *destination;    /* of the next byte of the segment; NULL: what exceeds `room` is dropped */
 	uint32_t room;
 	uint32_t segment_left;
-	uint32_t sum; /* CRC32C of the segment so far, not inverted */
+	uint32_t sum;          /* CRC32C of the segment so far, not inverted */
 	uint32_t direct_bytes; /* how much of the receive under way goes to `destination` */
 	struct iovec vectors[2];
 	struct msghdr message;
-	uint8_t kept[ISBOOT_EXCHANGE_DATA_BYTES]; /* segments that are no payload: sense, rejected headers, text */
+	uint8_t kept
+		[ISBOOT_EXCHANGE_DATA_BYTES]; /* segments that are no payload: sense, rejected headers, text */
 };
 
 struct nop_reply {
@@ -296,8 +299,9 @@ void isboot_lane_violation(struct isboot_lane *lane, const char *rule);
 void isboot_command_arrive(struct isboot_lane *lane, struct command *command);
 void isboot_command_wake(struct isboot_lane *lane, struct command *command);
 void isboot_command_sent(struct isboot_lane *lane, struct command *command);
-void isboot_command_answer(struct isboot_lane *lane, struct command *command, uint8_t response, uint8_t status,
-			   uint8_t flags, uint32_t residual, const uint8_t *segment, uint32_t segment_bytes);
+void isboot_command_answer(struct isboot_lane *lane, struct command *command, uint8_t response,
+			   uint8_t status, uint8_t flags, uint32_t residual, const uint8_t *segment,
+			   uint32_t segment_bytes);
 void isboot_command_finish(struct isboot_lane *lane, struct command *command, int32_t result);
 void isboot_command_retry(struct isboot_lane *lane, struct command *command, bool at_once, uint32_t limit_ms,
 			  int32_t otherwise);
@@ -309,7 +313,8 @@ void isboot_commands_sendmsg_done(struct isboot_lane *lane);
 /* send.c */
 void isboot_send_reset(struct isboot_lane *lane);
 bool isboot_send_has_room(const struct isboot_lane *lane);
-void isboot_send_append(struct isboot_lane *lane, union pdu *pdu, const uint8_t *segment, uint32_t segment_bytes);
+void isboot_send_append(struct isboot_lane *lane, union pdu *pdu, const uint8_t *segment,
+			uint32_t segment_bytes);
 /* True if a send was prepared that is over when this io_uring_enter has submitted it. */
 bool isboot_send_start(struct isboot_lane *lane);
 void isboot_send_settle(struct isboot_lane *lane);
@@ -360,7 +365,8 @@ struct outcome {
 	bool shrinks_depth; /* the target has too much of us */
 };
 void isboot_scsi_build(const struct isboot_lane *lane, const struct command *command, uint8_t cdb[16]);
-struct outcome isboot_scsi_judge(uint32_t operation, uint8_t status, const uint8_t *sense, uint32_t sense_bytes);
+struct outcome isboot_scsi_judge(uint32_t operation, uint8_t status, const uint8_t *sense,
+				 uint32_t sense_bytes);
 
 /* crc.c */
 enum { SUM_START = 0xffffffff };

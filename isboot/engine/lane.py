@@ -131,10 +131,22 @@ def make_session(session: NegotiatedSession) -> Any:
     """Give struct isboot_session * of a session."""
     result = ffi.new("struct isboot_session *")
     for name in (
-        "fd", "lun", "cmd_sn", "exp_stat_sn", "max_cmd_sn", "header_digest", "data_digest", "initial_r2t",
-        "immediate_data", "max_recv_data_segment_length_bytes", "max_send_data_segment_length_bytes",
-        "first_burst_length_bytes", "max_burst_length_bytes", "max_outstanding_r2t", "cid",
-    ):  # fmt: skip
+        "fd",
+        "lun",
+        "cmd_sn",
+        "exp_stat_sn",
+        "max_cmd_sn",
+        "header_digest",
+        "data_digest",
+        "initial_r2t",
+        "immediate_data",
+        "max_recv_data_segment_length_bytes",
+        "max_send_data_segment_length_bytes",
+        "first_burst_length_bytes",
+        "max_burst_length_bytes",
+        "max_outstanding_r2t",
+        "cid",
+    ):
         setattr(result, name, getattr(session, name))
     return result
 

@@ -18,7 +18,9 @@ uint32_t isboot_output_tag(struct isboot_lane *lane, uint32_t special_slot)
 static void append_request(struct isboot_lane *lane, enum opcode opcode, uint8_t flags, const uint8_t lun[8],
 			   uint32_t initiator_task_tag, uint32_t word20, uint32_t ref_cmd_sn)
 {
-	union pdu pdu = { .request = {
+	union pdu pdu;
+
+	pdu.request = (struct pdu_request){
 		.opcode = (uint8_t)(opcode | OPCODE_IMMEDIATE),
 		.flags = FLAG_FINAL | flags,
 		.initiator_task_tag = put32(initiator_task_tag),
@@ -26,8 +28,7 @@ static void append_request(struct isboot_lane *lane, enum opcode opcode, uint8_t
 		.cmd_sn = put32(lane->cmd_sn), /* immediate: carried, not consumed */
 		.exp_stat_sn = put32(lane->exp_stat_sn),
 		.ref_cmd_sn = put32(ref_cmd_sn),
-	} };
-
+	};
 	memcpy(pdu.request.lun, lun, 8);
 	isboot_send_append(lane, &pdu, NULL, 0);
 }
@@ -37,7 +38,8 @@ static void gather_nop_replies(struct isboot_lane *lane)
 	while (lane->nop_count && isboot_send_has_room(lane)) {
 		const struct nop_reply *reply = &lane->nop_replies[lane->nop_first];
 
-		append_request(lane, OPCODE_NOP_OUT, 0, reply->lun, RESERVED_TAG, reply->target_transfer_tag, 0);
+		append_request(lane, OPCODE_NOP_OUT, 0, reply->lun, RESERVED_TAG, reply->target_transfer_tag,
+			       0);
 		lane->nop_first = (lane->nop_first + 1) % NOP_REPLIES;
 		lane->nop_count--;
 	}
@@ -48,14 +50,15 @@ static void gather_urgent(struct isboot_lane *lane)
 	if (lane->urgent & URGENT_PING)
 		append_request(lane, OPCODE_NOP_OUT, 0, no_lun, lane->ping_tag, RESERVED_TAG, 0);
 	if (lane->urgent & URGENT_ABORT && lane->aborting)
-		append_request(lane, OPCODE_TASK_MANAGEMENT_REQUEST, TASK_ABORT, lane->session.lun, lane->abort_tag,
-			       lane->aborting->initiator_task_tag, lane->aborting->cmd_sn);
+		append_request(lane, OPCODE_TASK_MANAGEMENT_REQUEST, TASK_ABORT, lane->session.lun,
+			       lane->abort_tag, lane->aborting->initiator_task_tag, lane->aborting->cmd_sn);
 	if (lane->urgent & URGENT_TASK_MANAGEMENT && lane->current) {
 		const struct command *slot = &lane->commands[lane->setup.depth];
+		uint32_t referenced = lane->current->referenced_tag;
 
-		append_request(lane, OPCODE_TASK_MANAGEMENT_REQUEST, lane->current->function & 0x7f, lane->session.lun,
-			       slot->initiator_task_tag,
-			       lane->current->referenced_tag ? lane->current->referenced_tag : RESERVED_TAG, 0);
+		append_request(lane, OPCODE_TASK_MANAGEMENT_REQUEST, lane->current->function & 0x7f,
+			       lane->session.lun, slot->initiator_task_tag,
+			       referenced ? referenced : RESERVED_TAG, 0);
 	}
 	if (lane->urgent & URGENT_LOGOUT) {
 		/* reason 0: close the session */
@@ -72,11 +75,17 @@ static uint32_t smaller(uint32_t a, uint32_t b)
 }
 
 /* One sequence of Data-Out, as far as there is room; true when all of it is in the batch. */
-static bool gather_burst(struct isboot_lane *lane, struct command *command, struct burst *burst, uint64_t bytes_max)
+static bool gather_burst(struct isboot_lane *lane, struct command *command, struct burst *burst,
+			 uint64_t bytes_max)
 {
 	while (burst->offset < burst->end) {
-		uint32_t length = smaller(burst->end - burst->offset, lane->session.max_send_data_segment_length_bytes);
-		union pdu pdu = { .data_out = {
+		uint32_t limit = lane->session.max_send_data_segment_length_bytes;
+		uint32_t length = smaller(burst->end - burst->offset, limit);
+		union pdu pdu;
+
+		if (!isboot_send_has_room(lane) || lane->send.bytes >= bytes_max)
+			return false;
+		pdu.data_out = (struct pdu_data_out){
 			.opcode = OPCODE_DATA_OUT,
 			.flags = burst->offset + length == burst->end ? FLAG_FINAL : 0,
 			.initiator_task_tag = put32(command->initiator_task_tag),
@@ -84,10 +93,7 @@ static bool gather_burst(struct isboot_lane *lane, struct command *command, stru
 			.exp_stat_sn = put32(lane->exp_stat_sn),
 			.data_sn = put32(burst->data_sn),
 			.buffer_offset = put32(burst->offset),
-		} };
-
-		if (!isboot_send_has_room(lane) || lane->send.bytes >= bytes_max)
-			return false;
+		};
 		memcpy(pdu.data_out.lun, lane->session.lun, 8);
 		isboot_send_append(lane, &pdu, command->buffer + burst->offset, length);
 		command->batch = lane->send.batch;
@@ -137,7 +143,8 @@ static void gather_command(struct isboot_lane *lane, struct command *command)
 		header->flags |= FLAG_FINAL;
 	memcpy(header->lun, session->lun, 8);
 	header->initiator_task_tag = put32(command->initiator_task_tag);
-	header->expected_data_transfer_length = put32(command->is_read || command->is_write ? command->length_bytes : 0);
+	if (command->is_read || command->is_write)
+		header->expected_data_transfer_length = put32(command->length_bytes);
 	header->cmd_sn = put32(command->cmd_sn);
 	header->exp_stat_sn = put32(lane->exp_stat_sn);
 	if (command->operation == OPERATION_EXCHANGE)
@@ -158,7 +165,8 @@ static void gather_command(struct isboot_lane *lane, struct command *command)
 static bool may_issue(const struct isboot_lane *lane)
 {
 	return !list_is_empty(&lane->waiting) && serial_reached(lane->cmd_sn, lane->max_cmd_sn) &&
-	       lane->sent_count < lane->sent_limit && lane->logout == LOGOUT_NONE && __atomic_load_n(&lane->stop, __ATOMIC_RELAXED) == STOP_NONE;
+	       lane->sent_count < lane->sent_limit && lane->logout == LOGOUT_NONE &&
+	       __atomic_load_n(&lane->stop, __ATOMIC_RELAXED) == STOP_NONE;
 }
 
 bool isboot_output_has_more(const struct isboot_lane *lane)

@@ -76,8 +76,8 @@ int isboot_thread_realtime(int32_t priority, struct isboot_error *error)
 
 void *isboot_shared_map(uint64_t length_bytes, struct isboot_error *error)
 {
-	void *mapping = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE,
-			     -1, 0);
+	void *mapping = mmap(NULL, length_bytes, PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	if (mapping == MAP_FAILED) {
 		(void)fail(error, "mapping shared memory");

@@ -104,7 +104,8 @@ void isboot_receive_completed(struct isboot_lane *lane, int result, uint32_t fla
 	if (result <= 0) {
 		if (result == 0)
 			isboot_lane_lose(lane, ISBOOT_CAUSE_CLOSED, 0, "the target closed the connection");
-		else if (result != -EINTR && result != -EAGAIN && result != -ECANCELED) /* ours, see quiesce() */
+		else if (result != -EINTR && result != -EAGAIN &&
+			 result != -ECANCELED) /* ours, see quiesce() */
 			isboot_lane_lose(lane, ISBOOT_CAUSE_SOCKET, result, "receiving");
 		return;
 	}
@@ -141,7 +142,8 @@ static bool take_header(struct isboot_lane *lane)
 	if (lane->session.header_digest) {
 		if (!digest_matches(bytes + header_bytes, isboot_sum(SUM_START, bytes, header_bytes))) {
 			lane->counters->digest_errors++;
-			isboot_lane_lose(lane, ISBOOT_CAUSE_HEADER_DIGEST, 0, "a header digest does not match");
+			isboot_lane_lose(lane, ISBOOT_CAUSE_HEADER_DIGEST, 0,
+					 "a header digest does not match");
 			return false;
 		}
 		receive->start += DIGEST_BYTES;
@@ -190,12 +192,14 @@ static bool take_trailer(struct isboot_lane *lane)
 {
 	struct receive *receive = &lane->receive;
 	const uint8_t *bytes = receive->area + receive->start;
-	uint32_t wanted = trailer_bytes(lane), padding = -get24(receive->header.basic.data_segment_length) & 3;
+	uint32_t wanted = trailer_bytes(lane),
+		 padding = -get24(receive->header.basic.data_segment_length) & 3;
 
 	if (receive->end - receive->start < wanted)
 		return false;
 	receive->start += wanted;
-	if (lane->session.data_digest && !digest_matches(bytes + padding, isboot_sum(receive->sum, bytes, padding))) {
+	if (lane->session.data_digest &&
+	    !digest_matches(bytes + padding, isboot_sum(receive->sum, bytes, padding))) {
 		lane->counters->digest_errors++;
 		isboot_lane_lose(lane, ISBOOT_CAUSE_DATA_DIGEST, 0, "a data digest does not match");
 		return false;

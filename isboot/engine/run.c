@@ -19,9 +19,9 @@ int isboot_lane_attach(isboot_lane *lane, const struct isboot_session *session, 
 		return isboot_fail(error, -EINVAL, "attaching a session: the lane is not started");
 	if (lane->is_attached)
 		return isboot_fail(error, -EBUSY, "attaching a session: the lane has one");
-	if (session->fd < 0 || session->max_outstanding_r2t >= BURSTS_MAX || !session->first_burst_length_bytes ||
-	    !session->max_burst_length_bytes || !session->max_send_data_segment_length_bytes ||
-	    !session->max_recv_data_segment_length_bytes)
+	if (session->fd < 0 || session->max_outstanding_r2t >= BURSTS_MAX ||
+	    !session->first_burst_length_bytes || !session->max_burst_length_bytes ||
+	    !session->max_send_data_segment_length_bytes || !session->max_recv_data_segment_length_bytes)
 		return isboot_fail(error, -EINVAL, "attaching a session: a limit is out of range");
 	lane->session = *session;
 	lane->cmd_sn = session->cmd_sn;
@@ -60,8 +60,9 @@ int isboot_lane_detach(isboot_lane *lane, struct isboot_session *session)
 {
 	if (!lane->is_attached)
 		return -ENOTCONN;
-	if (lane->sent_count || !list_is_empty(&lane->finishing) || lane->send.bytes || lane->send.is_in_flight ||
-	    lane->receive.is_armed || lane->receive.stage != RECEIVE_HEADER || lane->receive.start != lane->receive.end)
+	if (lane->sent_count || !list_is_empty(&lane->finishing) || lane->send.bytes ||
+	    lane->send.is_in_flight || lane->receive.is_armed || lane->receive.stage != RECEIVE_HEADER ||
+	    lane->receive.start != lane->receive.end)
 		return -EBUSY;
 	*session = lane->session;
 	session->cmd_sn = lane->cmd_sn;
@@ -128,7 +129,7 @@ static void wait_and_dispatch(struct isboot_lane *lane, uint32_t wanted, uint64_
 	if (code < 0 && code != -ETIME && code != -EINTR && code != -EAGAIN && code != -EBUSY)
 		lane->ring_code = code;
 	lane->now_ns = isboot_now_ns();
-	io_uring_for_each_cqe(&lane->ring, head, cqe) {
+	io_uring_for_each_cqe (&lane->ring, head, cqe) {
 		dispatch(lane, cqe);
 		handled++;
 	}

@@ -124,7 +124,8 @@ static bool fits(int wanted, int found)
 	return wanted == ANY || wanted == found;
 }
 
-struct outcome isboot_scsi_judge(uint32_t operation, uint8_t status, const uint8_t *sense, uint32_t sense_bytes)
+struct outcome isboot_scsi_judge(uint32_t operation, uint8_t status, const uint8_t *sense,
+				 uint32_t sense_bytes)
 {
 	int key = NO_SENSE, code = 0, qualifier = 0;
 	size_t i;

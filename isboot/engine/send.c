@@ -58,7 +58,8 @@ static uint8_t *append_bytes(struct send *send, uint32_t length)
 }
 
 /* The caller has asked isboot_send_has_room(). */
-void isboot_send_append(struct isboot_lane *lane, union pdu *pdu, const uint8_t *segment, uint32_t segment_bytes)
+void isboot_send_append(struct isboot_lane *lane, union pdu *pdu, const uint8_t *segment,
+			uint32_t segment_bytes)
 {
 	static const uint8_t padding[3];
 	struct send *send = &lane->send;

@@ -50,7 +50,8 @@ static void check_commands(struct isboot_lane *lane)
 			return;
 		lane->abort_tag = 0;
 		if (lane->aborting)
-			isboot_lane_lose(lane, ISBOOT_CAUSE_COMMAND_TIMEOUT, 0, "ABORT TASK was not answered");
+			isboot_lane_lose(lane, ISBOOT_CAUSE_COMMAND_TIMEOUT, 0,
+					 "ABORT TASK was not answered");
 		return;
 	}
 	if (oldest && lane->now_ns >= oldest->deadline_ns) {
@@ -65,7 +66,8 @@ static void check_commands(struct isboot_lane *lane)
 		lane->urgent |= URGENT_ABORT;
 	} else if (!oldest && next && lane->now_ns >= next->deadline_ns &&
 		   !serial_reached(lane->cmd_sn, lane->max_cmd_sn)) {
-		isboot_lane_lose(lane, ISBOOT_CAUSE_COMMAND_TIMEOUT, 0, "the target keeps its command window closed");
+		isboot_lane_lose(lane, ISBOOT_CAUSE_COMMAND_TIMEOUT, 0,
+				 "the target keeps its command window closed");
 	}
 }
 
@@ -79,8 +81,8 @@ static void check_logout(struct isboot_lane *lane)
 		lane->logout_deadline_ns = lane->now_ns + lane->setup.nop_timeout_ms * NS_PER_MS;
 		lane->urgent |= URGENT_LOGOUT;
 	} else if (lane->logout == LOGOUT_SENT && lane->now_ns >= lane->logout_deadline_ns) {
-		isboot_lane_lose(lane, lane->logout_cause ? lane->logout_cause : ISBOOT_CAUSE_COMMAND_TIMEOUT, 0,
-				 "a Logout was not answered");
+		isboot_lane_lose(lane, lane->logout_cause ? lane->logout_cause : ISBOOT_CAUSE_COMMAND_TIMEOUT,
+				 0, "a Logout was not answered");
 	}
 }
 

@@ -127,7 +127,8 @@ static int map_descriptors(struct ublk *ublk)
 {
 	uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE), mask = page_bytes - 1;
 	/* the stride is that of the largest depth a device may have, not of this one's */
-	uint64_t stride = (ISBOOT_UBLK_MAX_QUEUE_DEPTH * sizeof(struct isboot_ublk_descriptor) + mask) & ~mask;
+	uint64_t stride = (ISBOOT_UBLK_MAX_QUEUE_DEPTH * sizeof(struct isboot_ublk_descriptor) + mask) &
+			  ~mask;
 
 	ublk->map_bytes = (ublk->queue_depth * sizeof(struct isboot_ublk_descriptor) + mask) & ~mask;
 	for (uint32_t i = 0; i < ublk->queues; i++) {
@@ -148,7 +149,7 @@ static int find_failed_fetch(struct isboot_lane *lane)
 	uint32_t head;
 	int code = 0;
 
-	io_uring_for_each_cqe(&lane->ring, head, cqe)
+	io_uring_for_each_cqe (&lane->ring, head, cqe)
 		if (io_uring_cqe_get_data64(cqe) >> 32 == COMPLETION_UBLK && cqe->res < 0 &&
 		    cqe->res != ISBOOT_UBLK_IO_RES_ABORT)
 			code = cqe->res;
@@ -162,10 +163,12 @@ int isboot_lane_open_ublk(struct isboot_lane *lane, int32_t ublkc_fd, uint32_t f
 	int code;
 
 	if (!lane->has_ring || lane->front_end || !lane->setup.buffers)
-		return isboot_fail(error, -EINVAL, "opening a ublk front end: no ring, no buffers, or one is open");
+		return isboot_fail(error, -EINVAL,
+				   "opening a ublk front end: no ring, no buffers, or one is open");
 	if (!queues || queues > sizeof(ublk->map) / sizeof(ublk->map[0]) || !queue_depth ||
 	    queues * queue_depth != lane->setup.depth)
-		return isboot_fail(error, -EINVAL, "opening a ublk front end: queues times depth is not the lane's depth");
+		return isboot_fail(error, -EINVAL,
+				   "opening a ublk front end: queues times depth is not the lane's depth");
 	memset(ublk, 0, sizeof(*ublk));
 	ublk->fd = ublkc_fd;
 	ublk->first_queue = first_queue;
@@ -178,8 +181,8 @@ int isboot_lane_open_ublk(struct isboot_lane *lane, int32_t ublkc_fd, uint32_t f
 	}
 	lane->front_end = &ublk_front_end;
 	for (uint32_t slot = 0; slot < lane->setup.depth; slot++) {
-		lane->commands[slot].buffer =
-			(uint8_t *)lane->setup.buffers + (uint64_t)slot * lane->setup.max_io_bytes;
+		lane->commands[slot].buffer = (uint8_t *)lane->setup.buffers +
+					      (uint64_t)slot * lane->setup.max_io_bytes;
 		code = submit_command(lane, slot, ISBOOT_UBLK_IO_FETCH_REQ, 0);
 		if (code < 0)
 			return isboot_fail(error, code, "fetching the tags of a ublk queue");

@@ -16,13 +16,14 @@ typedef struct {
 
 static inline uint32_t get32(be32 field)
 {
-	return (uint32_t)field.bytes[0] << 24 | (uint32_t)field.bytes[1] << 16 | (uint32_t)field.bytes[2] << 8 |
-	       field.bytes[3];
+	return (uint32_t)field.bytes[0] << 24 | (uint32_t)field.bytes[1] << 16 |
+	       (uint32_t)field.bytes[2] << 8 | field.bytes[3];
 }
 
 static inline be32 put32(uint32_t value)
 {
-	return (be32){ { (uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8), (uint8_t)value } };
+	return (be32){ { (uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8),
+			 (uint8_t)value } };
 }
 
 static inline uint32_t get16(const uint8_t *bytes)
@@ -131,8 +132,8 @@ struct pdu_answer {
 	be32 stat_sn;
 	be32 exp_cmd_sn;
 	be32 max_cmd_sn;
-	be32 data_sn;       /* Data-In: DataSN; R2T: R2TSN; SCSI Response: ExpDataSN */
-	be32 buffer_offset; /* Data-In, R2T */
+	be32 data_sn;        /* Data-In: DataSN; R2T: R2TSN; SCSI Response: ExpDataSN */
+	be32 buffer_offset;  /* Data-In, R2T */
 	be32 residual_count; /* SCSI Response, Data-In; R2T: Desired Data Transfer Length */
 };
 

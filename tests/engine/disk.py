@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.engine.peer import (
-    FINAL, GOOD, LOGOUT, LOGOUT_RESPONSE, NOP_IN, NOP_OUT, READ_16, RESERVED, SCSI_COMMAND,
-    SYNCHRONIZE_CACHE_16, TASK_MANAGEMENT, TASK_MANAGEMENT_RESPONSE, WRITE_16, Peer, PeerClosed, Received,
-)  # fmt: skip
 from isboot.values import NegotiatedSession
+from tests.engine.peer import (
+    FINAL,
+    GOOD,
+    LOGOUT,
+    LOGOUT_RESPONSE,
+    NOP_IN,
+    NOP_OUT,
+    READ_16,
+    RESERVED,
+    SCSI_COMMAND,
+    SYNCHRONIZE_CACHE_16,
+    TASK_MANAGEMENT,
+    TASK_MANAGEMENT_RESPONSE,
+    WRITE_16,
+    Peer,
+    PeerClosed,
+    Received,
+)
 
 
 @dataclass
@@ -72,14 +86,18 @@ class Disk:
         for number, at in enumerate(range(0, len(data), limit)):
             is_last = at + limit >= len(data)
             peer.data_in(
-                command, data[at : at + limit], offset=at, number=number, flags=FINAL if is_last else 0,
+                command,
+                data[at : at + limit],
+                offset=at,
+                number=number,
+                flags=FINAL if is_last else 0,
                 status=GOOD if is_last and self.collapses else None,
-            )  # fmt: skip
+            )
         if not self.collapses:
             peer.respond(command)
 
     def take_write(self, peer: Peer, command: Received) -> bytes:
-        """Take a write's data by the rules of immediate, unsolicited and solicited data (RFC 7143 §13.10-13.14)."""
+        """Take a write's data: immediate, unsolicited, solicited (RFC 7143 §13.10-13.14)."""
         session = self.session
         limit = session.max_send_data_segment_length_bytes
         first = min(command.length, session.first_burst_length_bytes)
@@ -95,5 +113,3 @@ class Disk:
             data += peer.data_out(command, len(data), len(data) + length, transfer_tag, limit)
             number += 1
         return data
-
-

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from isboot._engine import ffi, lib
+
 from isboot.engine.lane import Lane, Loss, Reason, make_error
 from isboot.engine.requests import Request, RequestList
 from isboot.values import NegotiatedSession, Portal
@@ -21,13 +22,29 @@ PEER_TIMEOUT_S = 10.0
 def session(**changes: Any) -> NegotiatedSession:
     """Give a session with a target that needs no R2T for the first 64 KiB."""
     values: dict[str, Any] = {
-        "fd": -1, "portal": Portal("192.0.2.1"), "target_name": "iqn.2026-11.org.example:t", "isid": bytes(6),
-        "tsih": 1, "target_portal_group_tag": 1, "cid": 1, "lun": LUN, "cmd_sn": 1, "exp_stat_sn": 100,
-        "max_cmd_sn": 32, "header_digest": False, "data_digest": False,
-        "max_recv_data_segment_length_bytes": 1 << 18, "max_send_data_segment_length_bytes": 1 << 18,
-        "first_burst_length_bytes": 1 << 16, "max_burst_length_bytes": 1 << 18, "initial_r2t": False,
-        "immediate_data": True, "max_outstanding_r2t": 1, "time2wait_s": 0, "time2retain_s": 0,
-    }  # fmt: skip
+        "fd": -1,
+        "portal": Portal("192.0.2.1"),
+        "target_name": "iqn.2026-11.org.example:t",
+        "isid": bytes(6),
+        "tsih": 1,
+        "target_portal_group_tag": 1,
+        "cid": 1,
+        "lun": LUN,
+        "cmd_sn": 1,
+        "exp_stat_sn": 100,
+        "max_cmd_sn": 32,
+        "header_digest": False,
+        "data_digest": False,
+        "max_recv_data_segment_length_bytes": 1 << 18,
+        "max_send_data_segment_length_bytes": 1 << 18,
+        "first_burst_length_bytes": 1 << 16,
+        "max_burst_length_bytes": 1 << 18,
+        "initial_r2t": False,
+        "immediate_data": True,
+        "max_outstanding_r2t": 1,
+        "time2wait_s": 0,
+        "time2retain_s": 0,
+    }
     return NegotiatedSession(**(values | changes))
 
 
@@ -35,17 +52,31 @@ class Engine:
     """A started lane. One script plays one session with it."""
 
     def __init__(
-        self, *, depth: int = 8, max_io_bytes: int = 1 << 20, command_timeout_ms: int = 5000,
-        nop_interval_ms: int = 5000, nop_timeout_ms: int = 5000, has_fua: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        depth: int = 8,
+        max_io_bytes: int = 1 << 20,
+        command_timeout_ms: int = 5000,
+        nop_interval_ms: int = 5000,
+        nop_timeout_ms: int = 5000,
+        has_fua: bool = True,
+    ) -> None:
         self._bytes = ffi.sizeof("struct isboot_shared")
         self._mapping = lib.isboot_shared_map(self._bytes, make_error())
         self.shared = ffi.cast("struct isboot_shared *", self._mapping)
         self.lane = Lane(
-            index=0, device_id=0, depth=depth, max_io_bytes=max_io_bytes, block_size_bytes=512,
-            command_timeout_ms=command_timeout_ms, nop_interval_ms=nop_interval_ms, nop_timeout_ms=nop_timeout_ms,
-            has_fua=has_fua, buffers=None, shared=self.shared,
-        )  # fmt: skip
+            index=0,
+            device_id=0,
+            depth=depth,
+            max_io_bytes=max_io_bytes,
+            block_size_bytes=512,
+            command_timeout_ms=command_timeout_ms,
+            nop_interval_ms=nop_interval_ms,
+            nop_timeout_ms=nop_timeout_ms,
+            has_fua=has_fua,
+            buffers=None,
+            shared=self.shared,
+        )
         self.lane.start()
         self.counters = self.lane.counters
 
@@ -72,9 +103,13 @@ class Engine:
         ours, theirs = tcp_pair()
         theirs.settimeout(PEER_TIMEOUT_S)
         peer = Peer(
-            theirs, agreed.header_digest, agreed.data_digest, agreed.exp_stat_sn, agreed.cmd_sn,
+            theirs,
+            agreed.header_digest,
+            agreed.data_digest,
+            agreed.exp_stat_sn,
+            agreed.cmd_sn,
             **({"window": (agreed.max_cmd_sn - agreed.cmd_sn + 1) & 0xFFFFFFFF} | peer_values),
-        )  # fmt: skip
+        )
         failures: list[BaseException] = []
         has_returned = threading.Event()
 
@@ -119,7 +154,7 @@ def started(**values: Any) -> Iterator[Engine]:
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Give two ends of a connection on loopback: closer to what the engine meets than a socket pair of AF_UNIX."""
+    """Give two ends of a connection on loopback: closer to what the engine meets than a socket pair."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         ours = socket.create_connection(server.getsockname())
         theirs = server.accept()[0]

@@ -175,23 +175,47 @@ class Peer:
         """
         self.raw(
             self.build(
-                opcode, flags=flags, bytes2=bytes2, lun=lun, tag=tag, transfer_tag=transfer_tag, tail=tail, data=data,
-                advances=advances, stat_sn=stat_sn, flip_header=flip_header, flip_data=flip_data, ahs=ahs,
+                opcode,
+                flags=flags,
+                bytes2=bytes2,
+                lun=lun,
+                tag=tag,
+                transfer_tag=transfer_tag,
+                tail=tail,
+                data=data,
+                advances=advances,
+                stat_sn=stat_sn,
+                flip_header=flip_header,
+                flip_data=flip_data,
+                ahs=ahs,
             )
-        )  # fmt: skip
+        )
 
     def build(
-        self, opcode: int, *, flags: int, bytes2: bytes, lun: bytes, tag: int, transfer_tag: int, tail: bytes,
-        data: bytes, advances: bool, stat_sn: int | None, flip_header: bool, flip_data: bool, ahs: bytes,
-    ) -> bytes:  # fmt: skip
+        self,
+        opcode: int,
+        *,
+        flags: int,
+        bytes2: bytes,
+        lun: bytes,
+        tag: int,
+        transfer_tag: int,
+        tail: bytes,
+        data: bytes,
+        advances: bool,
+        stat_sn: int | None,
+        flip_header: bool,
+        flip_data: bool,
+        ahs: bytes,
+    ) -> bytes:
         number = self.stat_sn if stat_sn is None else stat_sn
         if advances:
             self.stat_sn = (self.stat_sn + 1) & 0xFFFFFFFF
         highest = self.max_cmd_sn if self.max_cmd_sn is not None else self.exp_cmd_sn + self.window - 1
-        header = bytearray([opcode, flags]) + bytes2 + bytes([len(ahs) // 4]) + len(data).to_bytes(3, "big") + lun
-        header += struct.pack(
-            ">IIIII", tag, transfer_tag, number, self.exp_cmd_sn, highest & 0xFFFFFFFF
+        header = (
+            bytearray([opcode, flags]) + bytes2 + bytes([len(ahs) // 4]) + len(data).to_bytes(3, "big") + lun
         )
+        header += struct.pack(">IIIII", tag, transfer_tag, number, self.exp_cmd_sn, highest & 0xFFFFFFFF)
         header += tail + ahs
         assert len(header) == 48 + len(ahs)
         wire = bytes(header)
@@ -218,34 +242,72 @@ class Peer:
     # --- a target's answers ---
 
     def respond(
-        self, command: Received, status: int = GOOD, sense_data: bytes = b"", *, flags: int = FINAL,
-        residual: int = 0, response: int = 0, stat_sn: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        command: Received,
+        status: int = GOOD,
+        sense_data: bytes = b"",
+        *,
+        flags: int = FINAL,
+        residual: int = 0,
+        response: int = 0,
+        stat_sn: int | None = None,
+    ) -> None:
         data = struct.pack(">H", len(sense_data)) + sense_data if sense_data else b""
         self.send(
-            SCSI_RESPONSE, flags=flags, bytes2=bytes([response, status]), tag=command.tag, transfer_tag=0,
-            tail=struct.pack(">III", 0, 0, residual), data=data, stat_sn=stat_sn,
-        )  # fmt: skip
+            SCSI_RESPONSE,
+            flags=flags,
+            bytes2=bytes([response, status]),
+            tag=command.tag,
+            transfer_tag=0,
+            tail=struct.pack(">III", 0, 0, residual),
+            data=data,
+            stat_sn=stat_sn,
+        )
 
     def data_in(
-        self, command: Received, data: bytes, *, offset: int = 0, number: int = 0, flags: int = FINAL,
-        status: int | None = None, residual: int = 0, tag: int | None = None, flip_data: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        command: Received,
+        data: bytes,
+        *,
+        offset: int = 0,
+        number: int = 0,
+        flags: int = FINAL,
+        status: int | None = None,
+        residual: int = 0,
+        tag: int | None = None,
+        flip_data: bool = False,
+    ) -> None:
         has_status = status is not None
         self.send(
-            DATA_IN, flags=flags | (STATUS if has_status else 0), bytes2=bytes([0, status or 0]), lun=LUN,
-            tag=command.tag if tag is None else tag, tail=struct.pack(">III", number, offset, residual), data=data,
-            advances=has_status, flip_data=flip_data,
-        )  # fmt: skip
+            DATA_IN,
+            flags=flags | (STATUS if has_status else 0),
+            bytes2=bytes([0, status or 0]),
+            lun=LUN,
+            tag=command.tag if tag is None else tag,
+            tail=struct.pack(">III", number, offset, residual),
+            data=data,
+            advances=has_status,
+            flip_data=flip_data,
+        )
 
     def r2t(
-        self, command: Received, offset: int, length: int, *, number: int = 0, transfer_tag: int = 7,
+        self,
+        command: Received,
+        offset: int,
+        length: int,
+        *,
+        number: int = 0,
+        transfer_tag: int = 7,
         tag: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.send(
-            R2T, lun=LUN, tag=command.tag if tag is None else tag, transfer_tag=transfer_tag,
-            tail=struct.pack(">III", number, offset, length), advances=False,
-        )  # fmt: skip
+            R2T,
+            lun=LUN,
+            tag=command.tag if tag is None else tag,
+            transfer_tag=transfer_tag,
+            tail=struct.pack(">III", number, offset, length),
+            advances=False,
+        )
 
     def data_out(self, command: Received, offset: int, end: int, transfer_tag: int, limit: int) -> bytes:
         """Take one sequence of Data-Out, checked: tags, DataSN from 0, offsets, F on the last only."""

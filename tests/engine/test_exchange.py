@@ -14,9 +14,19 @@ from isboot.errors import EngineError
 from tests.engine.disk import Disk
 from tests.engine.harness import Engine, Script, session, started
 from tests.engine.peer import (
-    GOOD, LOGOUT, LOGOUT_RESPONSE, LUN, NOP_IN, NOP_OUT, SCSI_COMMAND, TASK_MANAGEMENT, TASK_MANAGEMENT_RESPONSE,
-    Peer, PeerClosed, sense,
-)  # fmt: skip
+    GOOD,
+    LOGOUT,
+    LOGOUT_RESPONSE,
+    LUN,
+    NOP_IN,
+    NOP_OUT,
+    SCSI_COMMAND,
+    TASK_MANAGEMENT,
+    TASK_MANAGEMENT_RESPONSE,
+    Peer,
+    PeerClosed,
+    sense,
+)
 
 
 def beside(engine: Engine, script: Script, action: Callable[[], Any]) -> tuple[Any, Any]:
@@ -78,7 +88,9 @@ def test_a_scsi_command_may_carry_data_and_come_back_with_sense() -> None:
         peer.respond(command, 2, sense(5, 0x26, 0))
 
     with started() as engine:
-        answer, _ = beside(engine, script, lambda: engine.lane.exchange_scsi(b"\x5f" + bytes(9), 0, parameters))
+        answer, _ = beside(
+            engine, script, lambda: engine.lane.exchange_scsi(b"\x5f" + bytes(9), 0, parameters)
+        )
         assert (answer.status, answer.sense) == (2, sense(5, 0x26, 0))
 
 

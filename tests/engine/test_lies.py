@@ -10,15 +10,25 @@ import struct
 from collections.abc import Callable
 
 import pytest
-
 from isboot._engine import ffi
+
 from isboot.engine.lane import Cause, Reason
 from isboot.engine.requests import Request, RequestList, read, write
 from tests.engine.disk import Disk
 from tests.engine.harness import Engine, session, started
 from tests.engine.peer import (
-    DATA_IN, FINAL, GOOD, NOP_IN, R2T, REJECT, SCSI_RESPONSE, STATUS, Peer, PeerClosed, Received,
-)  # fmt: skip
+    DATA_IN,
+    FINAL,
+    GOOD,
+    NOP_IN,
+    R2T,
+    REJECT,
+    SCSI_RESPONSE,
+    STATUS,
+    Peer,
+    PeerClosed,
+    Received,
+)
 
 Lie = Callable[[Peer, Received], None]
 LENGTH = 4096
@@ -74,7 +84,10 @@ def drain(peer: Peer) -> list[Received]:
 DATA = bytes(LENGTH)
 READ_LIES: dict[str, tuple[Lie, str]] = {
     "beyond the end": (lambda peer, command: peer.data_in(command, DATA + bytes(512)), "beyond"),
-    "offset beyond the end": (lambda peer, command: peer.data_in(command, bytes(512), offset=LENGTH), "order"),
+    "offset beyond the end": (
+        lambda peer, command: peer.data_in(command, bytes(512), offset=LENGTH),
+        "order",
+    ),
     "offset wraps": (lambda peer, command: peer.data_in(command, bytes(512), offset=0xFFFFFE00), "order"),
     "a gap": (lambda peer, command: peer.data_in(command, bytes(512), offset=512), "order"),
     "number skipped": (lambda peer, command: peer.data_in(command, bytes(512), number=1), "DataSN"),
@@ -91,14 +104,16 @@ READ_LIES: dict[str, tuple[Lie, str]] = {
     "R2T for a read": (lambda peer, command: peer.r2t(command, 0, 512), "writes nothing"),
     "segment beyond what we declared": (
         lambda peer, command: peer.raw(
-            struct.pack(">BB2xI8sIIIIIIII", DATA_IN, FINAL, 0x80000, bytes(8), command.tag, 0, 0, 1, 9, 0, 0, 0)
+            struct.pack(
+                ">BB2xI8sIIIIIIII", DATA_IN, FINAL, 0x80000, bytes(8), command.tag, 0, 0, 1, 9, 0, 0, 0
+            )
         ),
         "MaxRecvDataSegmentLength",
     ),
     "unknown opcode": (lambda peer, command: peer.send(0x3C), "opcode"),
     "an opcode of initiators": (lambda peer, command: peer.send(0x01), "opcode"),
     "Reject without a header": (lambda peer, command: peer.send(REJECT, data=bytes(47)), "header"),
-}  # fmt: skip
+}
 WRITE_LIES: dict[str, tuple[Lie, str]] = {
     "beyond the end": (lambda peer, command: peer.r2t(command, 0, LENGTH + 512), "beyond"),
     "offset beyond the end": (lambda peer, command: peer.r2t(command, LENGTH, 512), "order"),
@@ -111,10 +126,13 @@ WRITE_LIES: dict[str, tuple[Lie, str]] = {
         "order",
     ),
     "number skipped": (lambda peer, command: peer.r2t(command, 0, 512, number=1), "R2TSN"),
-    "no transfer tag": (lambda peer, command: peer.r2t(command, 0, 512, transfer_tag=0xFFFFFFFF), "Transfer Tag"),
+    "no transfer tag": (
+        lambda peer, command: peer.r2t(command, 0, 512, transfer_tag=0xFFFFFFFF),
+        "Transfer Tag",
+    ),
     "good without asking for data": (lambda peer, command: peer.respond(command), "missing"),
     "Data-In for a write": (lambda peer, command: peer.data_in(command, bytes(512)), "reads nothing"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", READ_LIES)
@@ -129,9 +147,12 @@ def test_a_lie_to_a_write_ends_the_connection(name: str) -> None:
 
 def test_an_r2t_longer_than_a_burst_ends_the_connection() -> None:
     check(
-        write(0, random.Random(2).randbytes(LENGTH)), lambda peer, command: peer.r2t(command, 0, 2048),
-        "MaxBurstLength", max_burst_length_bytes=1024, **ASKING,
-    )  # fmt: skip
+        write(0, random.Random(2).randbytes(LENGTH)),
+        lambda peer, command: peer.r2t(command, 0, 2048),
+        "MaxBurstLength",
+        max_burst_length_bytes=1024,
+        **ASKING,
+    )
 
 
 def test_more_r2ts_than_agreed_end_the_connection() -> None:
@@ -143,18 +164,31 @@ def test_more_r2ts_than_agreed_end_the_connection() -> None:
 
 def r2t_bytes(peer: Peer, command: Received, number: int) -> bytes:
     return peer.build(
-        R2T, flags=FINAL, bytes2=b"\0\0", lun=bytes(8), tag=command.tag, transfer_tag=7,
-        tail=struct.pack(">III", number, number * 512, 512), data=b"", advances=False, stat_sn=None,
-        flip_header=False, flip_data=False, ahs=b"",
-    )  # fmt: skip
+        R2T,
+        flags=FINAL,
+        bytes2=b"\0\0",
+        lun=bytes(8),
+        tag=command.tag,
+        transfer_tag=7,
+        tail=struct.pack(">III", number, number * 512, 512),
+        data=b"",
+        advances=False,
+        stat_sn=None,
+        flip_header=False,
+        flip_data=False,
+        ahs=b"",
+    )
 
 
-@pytest.mark.parametrize("make_tag", [
-    lambda tag: tag ^ 1,  # another slot
-    lambda tag: tag + (1 << 13),  # the next generation of this slot
-    lambda tag: tag - (1 << 13),  # the one before
-    lambda tag: 0x1FFF,  # beyond all slots
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make_tag",
+    [
+        lambda tag: tag ^ 1,  # another slot
+        lambda tag: tag + (1 << 13),  # the next generation of this slot
+        lambda tag: tag - (1 << 13),  # the one before
+        lambda tag: 0x1FFF,  # beyond all slots
+    ],
+)
 def test_answers_with_a_tag_not_in_use_are_dropped(make_tag: Callable[[int], int]) -> None:
     content = bytearray(random.Random(1).randbytes(LENGTH))
 
@@ -181,9 +215,13 @@ def test_an_additional_header_segment_is_skipped() -> None:
     def script(peer: Peer) -> None:
         command = peer.receive()
         peer.send(
-            DATA_IN, flags=FINAL | STATUS, tag=command.tag, data=b"\x11" * 512, ahs=bytes(1020),
+            DATA_IN,
+            flags=FINAL | STATUS,
+            tag=command.tag,
+            data=b"\x11" * 512,
+            ahs=bytes(1020),
             tail=struct.pack(">III", 0, 0, 0),
-        )  # fmt: skip
+        )
 
     with started() as engine:
         done = engine.ask(read(0, 512))

@@ -11,8 +11,17 @@ from isboot.engine.requests import FLUSH, Request, read, write
 from tests.engine.disk import Disk
 from tests.engine.harness import session, started
 from tests.engine.peer import (
-    BUSY, CHECK_CONDITION, FINAL, GOOD, OVERFLOW, RESERVATION_CONFLICT, TASK_SET_FULL, UNDERFLOW, Peer, sense,
-)  # fmt: skip
+    BUSY,
+    CHECK_CONDITION,
+    FINAL,
+    GOOD,
+    OVERFLOW,
+    RESERVATION_CONFLICT,
+    TASK_SET_FULL,
+    UNDERFLOW,
+    Peer,
+    sense,
+)
 
 READ = read(0, 512)
 WRITE = write(0, bytes(512))
@@ -141,7 +150,13 @@ def test_sense_that_is_cut_short_is_read_as_far_as_it_goes(sense_bytes: int) -> 
 def test_a_sense_length_beyond_the_segment_is_cut_to_it() -> None:
     def script(peer: Peer) -> None:
         command = peer.receive()
-        peer.send(0x21, bytes2=bytes([0, CHECK_CONDITION]), tag=command.tag, transfer_tag=0, data=b"\xff\xff" + sense(3, 0, 0))
+        peer.send(
+            0x21,
+            bytes2=bytes([0, CHECK_CONDITION]),
+            tag=command.tag,
+            transfer_tag=0,
+            data=b"\xff\xff" + sense(3, 0, 0),
+        )
 
     with started() as engine:
         done = engine.ask(READ)

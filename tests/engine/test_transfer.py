@@ -38,7 +38,9 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("digests", [(False, False), (True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: ",".join(f"{k}={int(v)}" for k, v in shape.items()))
+@pytest.mark.parametrize(
+    "shape", SHAPES, ids=lambda shape: ",".join(f"{k}={int(v)}" for k, v in shape.items())
+)
 def test_what_is_written_is_read_back(shape: dict[str, int], digests: tuple[bool, bool]) -> None:
     agreed = session(**shape, header_digest=digests[0], data_digest=digests[1])
     disk = Disk(agreed, size_bytes=2 << 20)
@@ -78,20 +80,24 @@ def test_bytes_may_come_in_pieces_of_any_size(chunk: int, collapses: bool, diges
 @given(
     st.lists(
         st.tuples(st.sampled_from(["read", "write"]), st.integers(0, 60), st.integers(1, 200)),
-        min_size=1, max_size=12,
+        min_size=1,
+        max_size=12,
     ),
     st.sampled_from([512, 1536, 16384, 65536, 262144]),
     st.sampled_from([512, 4096, 262144]),
     st.booleans(),
-)  # fmt: skip
+)
 @settings(max_examples=20, deadline=None)
 def test_any_sequence_at_depth_one_matches_a_model(
     steps: list[tuple[str, int, int]], segment: int, burst: int, collapses: bool
 ) -> None:
     agreed = session(
-        max_recv_data_segment_length_bytes=segment, first_burst_length_bytes=burst, max_burst_length_bytes=burst,
-        header_digest=True, data_digest=True,
-    )  # fmt: skip
+        max_recv_data_segment_length_bytes=segment,
+        first_burst_length_bytes=burst,
+        max_burst_length_bytes=burst,
+        header_digest=True,
+        data_digest=True,
+    )
     disk = Disk(agreed, size_bytes=300 * 512, collapses=collapses)
     model = bytearray(300 * 512)
     requests, expected = [], []
