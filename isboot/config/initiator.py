@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from pathlib import Path
 
@@ -35,6 +33,9 @@ def default_name(root: Path = Path("/")) -> str:
     if not re.fullmatch(r"[0-9a-f]{32}", machine_id):
         message = f"making an initiator name: there is neither /{NAME_FILE} nor an id in /{MACHINE_ID_FILE}"
         raise ConfigError(message, HINT, ExitStatus.NOTHING_THERE)
+    import hashlib  # a boot from a table has no use for these
+    import hmac
+
     digest = hmac.new(bytes.fromhex(machine_id), APPLICATION, hashlib.sha256)
     return PREFIX + digest.hexdigest()[:16]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from ipaddress import IPv6Address
-from urllib.parse import unquote
 
 from isboot.config import initiator
 from isboot.config.lun import parse_lun
@@ -86,6 +85,8 @@ def _named(chap_name: str, credentials: Credentials | None, doing: str) -> Crede
     hint = "give the secret in a file of mode 0600: --chap-file"
     if ":" in chap_name:
         raise UsageError(f"{doing}: a secret must not stand in a URL, where every user can read it", hint)
+    from urllib.parse import unquote  # a boot has no use for it
+
     name = unquote(chap_name)
     if not name.isprintable() or not name:
         raise UsageError(f"{doing}: {name!r} is no CHAP name", HINT)
