@@ -75,8 +75,7 @@ def resolve(config: BootConfig) -> BootConfig:
     """
     paths: list[PathConfig] = []
     for path in config.paths:
-        for endpoint in tcp.find_endpoints(path.portal, interface=None):
-            portal = Portal(str(endpoint.address[0]), path.portal.port)
+        for portal in tcp.resolve(path.portal):
             if not any(
                 known.portal == portal and known.lun == path.lun for known in paths if known.nic == path.nic
             ):
@@ -103,13 +102,14 @@ def connect(
     """
     state = nics.get(path.nic.index) if path.nic else None
     portal = path.portal
-    name = isid.compute(config.initiator_name, path.nic.mac if path.nic else "", lane)
+    interface = socket.if_indextoname(state.ifindex) if state else None  # it may have been renamed since
+    name = isid.compute(config.initiator_name, path.nic.mac if path.nic else "", lane, lun=path.lun)
     for _ in range(MAX_REDIRECTS + 1):
         sock = tcp.connect(
             portal,
-            interface=state.name if state else None,
+            interface=interface,
             timeout_s=CONNECT_TIMEOUT_S,
-            resolve_names=False,
+            resolve_names=expected is None,
         )
         try:
             session = connection.login(sock, path, config.initiator_name, config.policy, name, portal)
@@ -120,11 +120,15 @@ def connect(
                 if fence.fence(control, session.lun) is not fence.Fence.COMPLETE:
                     say(f"{path.target_name} refuses LOGICAL UNIT RESET: old commands get {FENCE_WAIT_S:g} s")
                     time.sleep(FENCE_WAIT_S)
-            return Attached(sock, control.negotiated(), facts, path, state.name if state else "")
+            return Attached(sock, control.negotiated(), facts, path, interface or "")
         except RedirectError as redirect:
             sock.close()
-            portal = replace(portal, host=redirect.host, port=redirect.port)
             last = redirect
+            portal = Portal(redirect.host, redirect.port)
+            say(f"{path.target_name} sends us to {portal}")
+            if path.nic and state:
+                # bound to the NIC, a portal without a route would be looked for on the link
+                nic.configure(path.nic, [portal], carrier_timeout_s=CONNECT_TIMEOUT_S)
         except BaseException:
             sock.close()
             raise

@@ -224,7 +224,7 @@ class LaneThread:
             except IsbootError as error:
                 self.lane.probe_attempt(attempt, -int(error.exit_status))
                 level = Level.WARNING
-                if error.exit_status != ExitStatus.TRY_AGAIN:
+                if isinstance(error, IdentityError) or error.exit_status == ExitStatus.NOT_PERMITTED:
                     wait_s = HARD_STOP_S
                     level = Level.ERROR
                 if isinstance(error, IdentityError):

@@ -122,7 +122,9 @@ class Worker:
                 try:
                     attached = boot.connect(task.config, path, task.nics, 0, task.log.say, expected=None)
                 except IsbootError as problem:
-                    error = error or problem
+                    # one path that may work later is reason enough to try again
+                    if error is None or problem.exit_status == ExitStatus.TRY_AGAIN:
+                        error = problem
                     task.log.say_once(f"path{path.index}", problem.message, Level.WARNING)
                     continue
                 session = attached.session

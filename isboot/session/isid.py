@@ -3,7 +3,7 @@ The initiator session identifier: computed, so that it survives every process th
 
 A login with the ISID of a session that still stands ends that session at the target and takes its place (RFC
 7143 §6.3.5).  A worker that was killed has no file to remember its ISID by, so the ISID follows from what is
-the same on every start: the initiator's name, the NIC, the lane.
+the same on every start: the initiator's name, the NIC, the LUN, the lane.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ def of_command(initiator_name: str) -> bytes:
     return compute(initiator_name, f"command {os.getpid()}", 0)
 
 
-def compute(initiator_name: str, mac: str, lane: int, *, is_other_half: bool = False) -> bytes:
+def compute(
+    initiator_name: str, mac: str, lane: int, *, lun: bytes = b"", is_other_half: bool = False
+) -> bytes:
     """
     Give the 6 bytes of an ISID.
 
     :param mac: of the NIC the session runs over, "" where the host routes
     :param lane: 0..127, distinct sessions of one device
+    :param lun: 8 bytes: two disks behind one target must not end each other's session
     :param is_other_half: the half a new version logs in under while the old one still serves
     :source: RFC 7143 §11.12.5: T = 10b, then "random" B and C, here a hash, so that two NICs of one initiator
         name and two initiators never meet; D = 8 more bits of the hash, the generation, the lane
     """
     if not 0 <= lane <= MAX_LANE:
         raise ValueError(f"lane {lane} is outside 0..{MAX_LANE}")
-    seed = f"{initiator_name.lower()}\n{mac.lower()}".encode()
+    seed = "\n".join([initiator_name.lower(), mac.lower(), *([lun.hex()] if lun else [])]).encode()
     digest = hashlib.sha256(seed).digest()
     last = lane | (_GENERATION_BIT if is_other_half else 0)
     return bytes([_TYPE_RANDOM, *digest[:4], last])
