@@ -23,24 +23,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> ExitStatus:
+    import socket
+
     from isboot.config import initiator
     from isboot.config.credentials import read_chap_file
     from isboot.config.url import parse_portal
     from isboot.network.connect import connect
     from isboot.session import connection, discovery, isid
-    from isboot.values import Policy
+    from isboot.session.discovery import DiscoveredTarget
+    from isboot.values import Policy, Portal
 
     portal = parse_portal(arguments.portal)
     credentials = read_chap_file(arguments.chap_file) if arguments.chap_file else None
     name = initiator.default_name() if arguments.initiator is None else arguments.initiator
     name = initiator.checked_name(name, "taking the initiator name")
-    targets = connection.follow(
-        portal,
-        lambda where: connect(where, timeout_s=CONNECT_TIMEOUT_S),
-        lambda sock, where: discovery.discover(
-            sock, where, name, Policy(), isid.of_command(name), credentials
-        ),
-    )
+
+    def use(sock: socket.socket, where: Portal) -> tuple[DiscoveredTarget, ...]:
+        with sock:
+            return discovery.discover(sock, where, name, Policy(), isid.of_command(name), credentials)
+
+    targets = connection.follow(portal, lambda where: connect(where, timeout_s=CONNECT_TIMEOUT_S), use)
     if arguments.json:
         document = [
             {

@@ -34,7 +34,8 @@ class Status:
 # fmt: off
 STATUSES = (
     Status(2, 0x00, "initiator error", "the target's log says what it did not like", ExitStatus.FAILED),
-    Status(2, 0x01, "authentication failure", "check the CHAP name and secret on both sides",
+    Status(2, 0x01, "authentication failure",
+           "check CHAP name and secret on both sides, and that the target asks for CHAP",
            ExitStatus.NOT_PERMITTED),
     Status(2, 0x02, "not authorized", "allow this initiator name (and its address) in the target's ACL",
            ExitStatus.NOT_PERMITTED),

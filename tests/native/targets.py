@@ -220,7 +220,7 @@ _ISTGT_CONFIGURATION = """\
   UseDigest Auto
   UnitType Disk
   LUN0 Storage {disk} {mebibytes}MB
-  LUN0 Option BlockLength {block_size}
+  BlockLength {block_size}
 """
 
 

@@ -31,10 +31,12 @@ def test_what_makes_a_session_its_own_changes_the_isid() -> None:
         isid.compute(NAME, MAC, 1),
         isid.compute(NAME, MAC, 0, is_other_half=True),
         isid.compute(NAME, "", 0),
+        isid.compute(NAME, MAC, 0, lun=bytes(8)),
+        isid.compute(NAME, MAC, 0, lun=bytes([0, 1]) + bytes(6)),
         isid.compute(NAME + "2", MAC, 0),
         isid.of_command(NAME),
     }
-    assert len(values) == 6
+    assert len(values) == 8
 
 
 def test_case_of_name_and_mac_does_not_matter() -> None:
