@@ -12,7 +12,7 @@ from isboot.errors import ExitStatus, FirmwareError
 from isboot.firmware import document, find, layout, sysfs
 from isboot.firmware.encode import encode
 from isboot.values import IbftTable, IpAddress
-from tests.firmware.tables import CHAP_TABLE, NIC, PROPERTY, TABLE, TARGET
+from tests.firmware.tables import CHAP_TABLE, INITIATOR, NIC, PROPERTY, TABLE, TARGET
 
 ORIGIN_NUMBERS = {name: number for number, name in layout.ORIGINS.items()}
 CHAP_NUMBERS = {name: number for number, name in layout.CHAP_TYPES.items()}
@@ -96,6 +96,15 @@ def test_the_tree_of_a_table_found_elsewhere_is_not_another(tmp_path: Path) -> N
     assert [table.source for table in find.find_tables(tmp_path)] == ["acpi"]
     acpi.write_bytes(encode(replace(TABLE, nics=(replace(NIC, mac="52:54:00:00:00:01"),))))
     assert [table.source for table in find.find_tables(tmp_path)] == ["acpi", "sysfs"]
+
+
+def test_what_a_tree_shows_and_what_it_may_leave_out() -> None:
+    assert sysfs.is_same(TABLE, TABLE)
+    assert sysfs.is_same(replace(TABLE, nics=(), targets=(), initiator=None), TABLE)
+    assert not sysfs.is_same(TABLE, replace(TABLE, initiator=None))
+    other = replace(INITIATOR, name="iqn.2001-04.com.example:other")
+    assert not sysfs.is_same(replace(TABLE, initiator=other), TABLE)
+    assert not sysfs.is_same(TABLE, replace(TABLE, targets=()))
 
 
 def test_a_tree_that_may_not_be_read_is_named_and_no_table(
