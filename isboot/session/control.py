@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from isboot.errors import ExitStatus, SessionError
@@ -52,6 +52,20 @@ class TextAnswer:
     data: bytes
     target_transfer_tag: int
     is_final: bool
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """What came of one command's data so far."""
+
+    tag: int
+    length_bytes: int
+    data_sn: int = 0
+    received: bytearray = field(default_factory=bytearray)
+
+    def expect(self, what: str, came: int, due: int) -> None:
+        if came != due:
+            raise ProtocolError(f"a Data-In with {what} {came} where {due} was due")
 
 
 class Control:
@@ -116,8 +130,8 @@ class Control:
         )
         self._cmd_sn = (self._cmd_sn + 1) & 0xFFFFFFFF
         self._connection.send(request, deadline)
-        received = bytearray()
-        return self._until(lambda message: self._take_scsi(message, tag, length_bytes, received), deadline)
+        transfer = _Transfer(tag, length_bytes)
+        return self._until(lambda message: self._take_scsi(message, transfer), deadline)
 
     def task_management(self, function: int, lun: bytes) -> int:
         """Send a task management function; give the response code (RFC 7143 §11.6.1) once it came."""
@@ -244,20 +258,22 @@ class Control:
             )
         return False
 
-    def _take_scsi(self, message: Pdu, tag: int, length_bytes: int, received: bytearray) -> Answer | None:
+    def _take_scsi(self, message: Pdu, transfer: _Transfer) -> Answer | None:
+        received = transfer.received
         if isinstance(message, pdu.DataIn):
-            self._check_tag(message, tag)
+            self._check_tag(message, transfer.tag)
             # DataPDUInOrder=Yes, one command: what comes continues what came.
-            if message.buffer_offset != len(received):
-                raise ProtocolError(
-                    f"a Data-In at offset {message.buffer_offset} where {len(received)} was due"
-                )
+            transfer.expect("DataSN", message.data_sn, transfer.data_sn)
+            transfer.expect("offset", message.buffer_offset, len(received))
+            transfer.data_sn += 1
             received += message.data
-            if len(received) > length_bytes:
-                raise ProtocolError(f"{len(received)} bytes of data where {length_bytes} were asked for")
+            if len(received) > transfer.length_bytes:
+                raise ProtocolError(
+                    f"{len(received)} bytes of data where {transfer.length_bytes} were asked for"
+                )
             return Answer(message.status, bytes(received)) if message.has_status else None
         response = pdu.expect(message, pdu.ScsiResponse)
-        self._check_tag(response, tag)
+        self._check_tag(response, transfer.tag)
         if response.response != 0:
             raise SessionError(
                 f"{self.doing}: a command failed at the target (iSCSI response {response.response})",

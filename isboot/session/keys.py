@@ -39,7 +39,7 @@ class Key:
     :param low: smallest legal number
     :param high: largest legal number
     :param values: legal values of a LIST
-    :param is_for_discovery: negotiated in discovery sessions, too
+    :param is_for_discovery: means something in discovery sessions, too
     """
 
     name: str
@@ -74,9 +74,9 @@ OPERATIONAL: tuple[Key, ...] = (
         high=_24_BITS, source="RFC 7143 §13.14"),
     # 2 and 0: an unexpected loss is reinstated at once; Time2Wait is kept where the target asks for it.
     Key("DefaultTime2Wait", Result.HIGHER, ours="2", default="2", unit="s", low=0, high=3600,
-        source="RFC 7143 §13.15"),
+        source="RFC 7143 §13.15", is_for_discovery=True),
     Key("DefaultTime2Retain", Result.LOWER, ours="0", default="20", unit="s", low=0, high=3600,
-        source="RFC 7143 §13.16"),
+        source="RFC 7143 §13.16", is_for_discovery=True),
     # More than one is offered only once the engine serves more than one R2T of a command.
     Key("MaxOutstandingR2T", Result.LOWER, ours="1", default="1", unit="R2Ts", low=1, high=65535,
         source="RFC 7143 §13.17"),
@@ -84,7 +84,16 @@ OPERATIONAL: tuple[Key, ...] = (
     Key("DataSequenceInOrder", Result.OR, ours="Yes", default="Yes", source="RFC 7143 §13.19"),
     Key("ErrorRecoveryLevel", Result.LOWER, ours="0", default="0", unit="level", low=0, high=2,
         source="RFC 7143 §13.20", is_for_discovery=True),
+    Key("TaskReporting", Result.LIST, ours=None, default="RFC3720", source="RFC 7143 §13.23",
+        values=("RFC3720", "ResponseFence", "FastAbort")),
+    Key("iSCSIProtocolLevel", Result.LOWER, ours=None, default="1", unit="level", low=0, high=31,
+        source="RFC 7143 §13.24"),
 )
+
+#: Keys of RFC 3720 that are gone, and the answer to a target that brings one up: never NotUnderstood.
+OBSOLETE: Mapping[str, str] = {  # RFC 7143 §13.25
+    "IFMarker": "No", "OFMarker": "No", "IFMarkInt": REJECT, "OFMarkInt": REJECT,
+}
 # fmt: on
 BY_NAME: Mapping[str, Key] = {key.name: key for key in OPERATIONAL}
 

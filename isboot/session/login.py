@@ -257,8 +257,10 @@ class Login:
         for name, value in rest.items():
             key = keys.BY_NAME.get(name)
             if key is None:
+                if name == "AuthMethod" or name.startswith("CHAP_"):
+                    raise ProtocolError(f"{name}={shown(value)} after the security stage")
                 if value not in keys.ANSWERS_WITHOUT_VALUE:
-                    replies.append((name, keys.NOT_UNDERSTOOD))
+                    replies.append((name, keys.OBSOLETE.get(name, keys.NOT_UNDERSTOOD)))
                 continue
             if name in self._settled:
                 raise ProtocolError(f"{name}={shown(value)}, a second negotiation of that key")
@@ -267,6 +269,9 @@ class Login:
             if offered is not None:
                 self._check_required(name, value)
                 self._values[name] = keys.conclude(key, offered, value)
+                continue
+            if self.parameters.is_discovery and not key.is_for_discovery:
+                replies.append((name, keys.IRRELEVANT))
                 continue
             answer, result = keys.respond(key, value)
             if result is not None:

@@ -130,10 +130,11 @@ def test_a_reject_says_why() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"buffer_offset": 512}, "a Data-In at offset 512 where 0 was due"),
+        ({"buffer_offset": 512}, "a Data-In with offset 512 where 0 was due"),
         ({"buffer_offset": 0xFFFFFFFF}, "offset 4294967295"),
         ({"data": bytes(1024)}, "1024 bytes of data where 512 were asked for"),
         ({"initiator_task_tag": 0x1234}, "task 0x1234, which is not ours"),
+        ({"data_sn": 1}, "DataSN 1 where 0 was due"),
         ({"stat_sn": 99}, "StatSN 99 where 3 was due"),
     ],
 )

@@ -52,9 +52,9 @@ def test_every_row_is_complete(key: Key) -> None:
         assert key.low <= int(key.default) <= key.high
         assert key.low <= int(key.ours or key.default) <= key.high
     elif key.result is Result.LIST:
-        assert set((key.ours or "").split(",")) <= set(key.values)
+        assert set((key.ours or key.default).split(",")) <= set(key.values)
     else:
-        assert {key.default, key.ours} <= {"Yes", "No"}
+        assert {key.default, key.ours or key.default} <= {"Yes", "No"}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,9 @@ def test_both_sides_come_to_the_same_number(key: Key, data: st.DataObject) -> No
         ("InitialR2T", "Yes", "Yes"),
         ("ImmediateData", "No", "No"),
         ("MaxRecvDataSegmentLength", "4096", None),
+        ("TaskReporting", "FastAbort,RFC3720", "RFC3720"),
+        ("TaskReporting", "FastAbort", "Reject"),
+        ("iSCSIProtocolLevel", "2", "1"),
     ],
 )
 def test_keys_the_target_brings_up_are_answered(name: str, offer: str, answer: str | None) -> None:

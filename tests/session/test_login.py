@@ -80,7 +80,8 @@ def test_discovery_offers_only_what_means_something_there() -> None:
     assert said(requests[0])["SessionType"] == "Discovery"
     assert "TargetName" not in said(requests[0])
     assert set(said(requests[1])) == {
-        "HeaderDigest", "DataDigest", "MaxRecvDataSegmentLength", "ErrorRecoveryLevel",
+        "HeaderDigest", "DataDigest", "MaxRecvDataSegmentLength", "DefaultTime2Wait", "DefaultTime2Retain",
+        "ErrorRecoveryLevel",
     }  # fmt: skip
 
 
@@ -122,13 +123,27 @@ def test_digest_the_policy_wants_is_a_must_however_it_is_refused(answer: str) ->
 
 def test_keys_nobody_knows_are_not_understood() -> None:
     machine = at_operational_stage()
-    request = machine.next(respond("X-com.example.magic=1 IFMarker=No TargetAlias=disk", current_stage=1))
+    request = machine.next(respond("X-com.example.magic=1 TargetAlias=disk", current_stage=1))
     assert request is not None
-    assert said(request) == {"X-com.example.magic": "NotUnderstood", "IFMarker": "NotUnderstood"}
+    assert said(request) == {"X-com.example.magic": "NotUnderstood"}
     # and its own NotUnderstood is not answered again
     request = machine.next(respond("X-other=NotUnderstood", current_stage=1))
     assert request is not None
     assert said(request) == {}
+
+
+def test_keys_of_the_old_standard_are_answered_by_the_new_one() -> None:
+    request = at_operational_stage().next(
+        respond("IFMarker=Yes OFMarker=No IFMarkInt=2048~8192 OFMarkInt=1~2", current_stage=1)
+    )
+    assert request is not None  # RFC 7143 §13.25: never NotUnderstood
+    assert said(request) == {"IFMarker": "No", "OFMarker": "No", "IFMarkInt": "Reject", "OFMarkInt": "Reject"}
+
+
+@pytest.mark.parametrize("text", ["AuthMethod=None", "CHAP_A=5", "CHAP_R=0x00"])
+def test_security_keys_after_their_stage_are_refused(text: str) -> None:
+    with pytest.raises(ProtocolError, match="after the security stage"):
+        at_operational_stage().next(respond(text, current_stage=1))
 
 
 def test_offers_of_the_target_in_a_discovery_session_are_answered() -> None:
@@ -138,7 +153,7 @@ def test_offers_of_the_target_in_a_discovery_session_are_answered() -> None:
     machine.next(respond("", transit=True, current_stage=0, next_stage=1))
     request = machine.next(respond("MaxConnections=4 DefaultTime2Wait=7", current_stage=1))
     assert request is not None
-    assert said(request) == {"MaxConnections": "1", "DefaultTime2Wait": "7"}
+    assert said(request) == {"MaxConnections": "Irrelevant"}  # and Time2Wait answered our own offer
 
 
 @pytest.mark.parametrize(
