@@ -90,6 +90,14 @@ def copy(source: Path, top: Path, name: Path | None = None) -> None:
     shutil.copy2(source, target, follow_symlinks=True)
 
 
+def add_names(library: Path, top: Path) -> None:
+    """Add the links to a library: the maps name its file, programs ask for it by its soname."""
+    for link in library.parent.glob(library.name.split(".so")[0] + ".so*"):
+        target = top / str(link).lstrip("/")
+        if link.is_symlink() and link.resolve() == library.resolve() and not target.exists():
+            target.symlink_to(library.name)
+
+
 def add_module(source: Path, top: Path) -> None:
     target = top / str(source).lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +126,7 @@ def main() -> None:
             copy(path, top)
     for library in sorted(libraries()):
         copy(library, top)
+        add_names(library, top)
     interpreter = Path(os.path.realpath(sys.executable))
     copy(interpreter, top, Path("/usr/bin/python3"))
     for link in ("lib", "lib64", "bin", "sbin"):
