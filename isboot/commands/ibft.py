@@ -102,7 +102,7 @@ def print_list(tables: list[IbftTable], is_json: bool) -> None:
 
 
 def print_hexdump(table: IbftTable, show_secrets: bool) -> None:
-    if not table.raw:
+    if table.source == "sysfs":
         message = f"printing the bytes of the table from {SOURCES[table.source]}: there are none"
         raise FirmwareError(message, exit_status=ExitStatus.NOTHING_THERE)
     print()

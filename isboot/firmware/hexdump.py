@@ -8,6 +8,7 @@ secret may lie anywhere, so what no structure and no string accounts for is star
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from isboot.firmware import decode
 
@@ -31,7 +32,7 @@ def hexdump(raw: bytes, *, show_secrets: bool = False) -> Iterator[str]:
                     is_shown[region.start : region.end] = bytes([not is_secret]) * size
     names = {region.start: region.where for region in reversed(regions)}
     starts = sorted({*names, *range(0, len(raw), LINE_BYTES)})
-    for start, end in zip(starts, [*starts[1:], len(raw)], strict=True):
+    for start, end in pairwise([*starts, len(raw)]):
         if start in names:
             yield f"{names[start]}:"
         shown = [f"{raw[at]:02x}" if is_shown[at] else "**" for at in range(start, end)]

@@ -155,6 +155,11 @@ def test_bytes_of_the_kernels_tree_cannot_be_shown(
     assert "there are none" in capsys.readouterr().err
 
 
+def test_a_table_that_says_it_has_no_bytes_is_malformed(tmp_path: Path) -> None:
+    raw = GOOD[:4] + bytes(4) + GOOD[8:]
+    assert cli.main(["ibft", "--file", write(tmp_path / "t", raw), "--hex"]) == 65
+
+
 @pytest.mark.parametrize("form", ["--json", "--list"])
 def test_hex_stands_alone(form: str, table_file: str) -> None:
     assert cli.main(["ibft", "--file", table_file, "--hex", form]) == 2

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 
 from isboot.config import attach, boot, cmdline
 from isboot.errors import ConfigError, ExitStatus, UsageError
 from isboot.firmware.decode import decode
 from isboot.firmware.encode import encode
-from isboot.values import BootConfig, IbftTable, Policy
-from tests.firmware.tables import TABLE, TARGET
+from isboot.values import BootConfig, IbftTable, Policy, iscsi_name_fault
+from tests.firmware.tables import PROPERTY, TABLE, TARGET, tables
 
 ME = "iqn.2001-04.com.example:me"
 DISK = "iqn.2001-04.com.example:netroot"
@@ -92,6 +93,28 @@ def test_nothing_to_boot_from_is_told_with_its_reason(
     with pytest.raises(ConfigError, match=message) as caught:
         read(tables, text)
     assert caught.value.exit_status == status
+
+
+@PROPERTY
+@given(tables())
+def test_any_table_gives_a_config_or_an_error_for_people(table: IbftTable) -> None:
+    decoded = decode(encode(table), "acpi")
+    try:
+        config = read([decoded])
+    except ConfigError:
+        return
+    assert decoded.is_bootable
+    for path in config.paths:
+        assert not iscsi_name_fault(path.target_name)
+        target = next(target for target in decoded.targets if target.name == path.target_name)
+        assert target.valid or target.boot_selected
+    # CHAP is never less than what some target of that name and address asks for.
+    asked = {(target.name, str(target.ip), target.chap) for target in decoded.targets}
+    for path in config.paths:
+        chap = "none"
+        if path.credentials is not None:
+            chap = "mutual" if path.credentials.is_mutual else "chap"
+        assert (path.target_name, path.portal.host, chap) in asked
 
 
 def test_the_arguments_of_attach_give_a_config(tmp_path: Path) -> None:

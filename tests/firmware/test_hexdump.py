@@ -32,6 +32,10 @@ def test_a_secret_is_starred_and_nothing_else() -> None:
     assert shown(GOOD) == expected
 
 
+def test_no_bytes_give_no_lines() -> None:
+    assert list(hexdump(b"")) == []
+
+
 def test_each_structure_stands_under_its_name() -> None:
     titles = [line for line in hexdump(GOOD) if not line.startswith(" ")]
     assert titles[:5] == ["header:", "control:", "initiator:", "nic0:", "target0:"]
