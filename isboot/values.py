@@ -71,11 +71,14 @@ def iscsi_name_fault(name: str) -> str:
         return ""
     if not name.lower().startswith(("iqn.", "eui.", "naa.")):
         return "it does not begin with iqn., eui. or naa."
-    return "it has not the form " + {
-        "iqn": "iqn.YYYY-MM.DOMAIN[:anything of a-z 0-9 . : -]",
-        "eui": "eui. and 16 hexadecimal digits",
-        "naa": "naa. and 16 or 32 hexadecimal digits",
-    }[name[:3].lower()]
+    return (
+        "it has not the form "
+        + {
+            "iqn": "iqn.YYYY-MM.DOMAIN[:anything of a-z 0-9 . : -]",
+            "eui": "eui. and 16 hexadecimal digits",
+            "naa": "naa. and 16 or 32 hexadecimal digits",
+        }[name[:3].lower()]
+    )
 
 
 # --- firmware: the iBFT, as the firmware meant it ----------------------------------------------------------
