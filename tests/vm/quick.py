@@ -28,7 +28,7 @@ TREE = "/run/rig/tree"
 
 
 #: QEMU 7.2 with one thread a processor: one may still execute the int3 of a text_poke that is over.  Seen
-#: in 1 of 60 boots, on a loaded machine, where sched_clock's static key is switched; nothing of ours has run then
+#: once, on a loaded machine, where sched_clock's static key is switched; nothing of ours has run by then
 EMULATOR_FAULT = re.compile(r"Oops: int3: 0000 \[#1\]")
 
 
