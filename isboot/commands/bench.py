@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isboot.errors import ExitStatus, IsbootError, UsageError
+from isboot.errors import ExitStatus, IdentityError, IsbootError, UsageError
 from isboot.units import KIB, MIB, format_bytes
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Bench:
         self._config = boot.resolve(config)
         self._attached = self._connect(None)
         self.facts = self._attached.facts
+        self.depth = config.policy.depth
         shared = lib.isboot_shared_map(ffi.sizeof("struct isboot_shared"), make_error())
         policy = config.policy
         self._lane: Lane = Lane(
@@ -109,7 +110,7 @@ class Bench:
             if reason == Reason.IDLE:
                 return
             self._attached.sock.close()
-            print(f"isboot: connection lost: {loss.cause_text} ({loss.detail})", file=sys.stderr)
+            _complain(f"connection lost: {loss.cause_text} ({loss.detail})")
             time.sleep(loss.time2wait_s)
             self._attached = self._connect(self.facts)
             self._lane.attach(self._attached.session)
@@ -125,26 +126,29 @@ class Bench:
             self._attached.session, cmd_sn=cmd_sn, exp_stat_sn=exp_stat_sn, max_cmd_sn=max_cmd_sn
         )
         Control(self._attached.sock, session).logout()
+
+    def close(self) -> None:
         self._attached.sock.close()
+        self._lane.close()
 
     def _connect(self, expected: Any) -> boot.Attached:
         from isboot import boot
 
-        end = time.monotonic() + (RECONNECT_S if expected else 0)
+        end = time.monotonic() + RECONNECT_S
         while True:
             try:
-                return boot.connect(
-                    self._config,
-                    self._config.paths[0],
-                    {},
-                    0,
-                    lambda text: print(text, file=sys.stderr),
-                    expected=expected,
-                )
-            except IsbootError as error:
-                if error.exit_status != ExitStatus.TRY_AGAIN or time.monotonic() > end:
+                return boot.connect(self._config, self._config.paths[0], {}, 0, _complain, expected=expected)
+            except IdentityError:
+                raise
+            except IsbootError:
+                # a target that starts is not whole at once: its name, its LUNs may come later than its port
+                if expected is None or time.monotonic() > end:
                     raise
                 time.sleep(RECONNECT_PAUSE_S)
+
+
+def _complain(text: str) -> None:
+    print(f"isboot: {text}", file=sys.stderr)
 
 
 def run(arguments: argparse.Namespace) -> ExitStatus:
@@ -165,11 +169,12 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         parameters=arguments.param,
     )
     bench = Bench(config)
-    if arguments.size % bench.facts.block_size_bytes:
-        raise UsageError(f"--size {arguments.size}: not in blocks of {bench.facts.block_size_bytes} bytes")
-    figures = verify(bench, arguments) if arguments.verify else measure(bench, arguments)
-    figures |= session_figures(bench)
-    bench.end()
+    try:
+        figures = verify(bench, arguments) if arguments.verify else measure(bench, arguments)
+        figures |= session_figures(bench)
+        bench.end()
+    finally:
+        bench.close()
     print(json.dumps(figures, indent=1) if arguments.json else describe(figures))
     return ExitStatus.FAILED if figures.get("differ") or figures["io_errors"] else ExitStatus.FINE
 
@@ -214,7 +219,7 @@ def verify(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
             wrong += 1
             text = f"result {result}" if result != request.length_bytes else "other data"
             place = f"{request.length_bytes} bytes at {request.offset_bytes}"
-            print(f"isboot: {request.operation.name} of {place}: {text}", file=sys.stderr)
+            _complain(f"{request.operation.name} of {place}: {text}")
         left -= len(requests)
         moved += sum(request.length_bytes for request in requests)
     seconds = time.monotonic() - start
@@ -241,6 +246,8 @@ def measure(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
     from isboot.engine.requests import RequestList
 
     facts = bench.facts
+    if arguments.size % facts.block_size_bytes:
+        raise UsageError(f"--size {arguments.size}: not in blocks of {facts.block_size_bytes} bytes")
     places = facts.capacity_blocks * facts.block_size_bytes // arguments.size
     if not places:
         raise UsageError(f"--size {arguments.size}: longer than the LUN")
