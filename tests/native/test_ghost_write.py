@@ -65,8 +65,8 @@ class Disk:
         shared = lib.isboot_shared_map(ffi.sizeof("struct isboot_shared"), make_error())
         self.lane = Lane(
             index=0, device_id=0, depth=4, max_io_bytes=1 << 16, block_size_bytes=512,
-            command_timeout_ms=30_000, nop_interval_ms=30_000, nop_timeout_ms=10_000, has_fua=True, buffers=None,
-            shared=ffi.cast("struct isboot_shared *", shared),
+            command_timeout_ms=30_000, nop_interval_ms=30_000, nop_timeout_ms=10_000,
+            has_fua=True, buffers=None, shared=ffi.cast("struct isboot_shared *", shared),
         )  # fmt: skip
         self.lane.start()
 
@@ -146,7 +146,7 @@ def test_the_newer_data_is_what_the_disk_holds(tgtd: Tgtd, trigger: Path) -> Non
 
 
 def test_a_login_alone_is_no_fence(tgtd: Tgtd, trigger: Path) -> None:
-    """The rig can show a ghost. Should this fail one day, tgtd waits by itself and the test above shows less."""
+    """The rig can show a ghost. Should this fail one day, tgtd waits by itself: the test above shows less."""
     found, issued_again_s = play(tgtd, trigger, fenced=False)
     assert issued_again_s < HELD_MS / 1000 - 0.5
     assert found == OLD
