@@ -135,8 +135,6 @@ class Authenticator:
         keys = [("CHAP_N", self.credentials.name), ("CHAP_R", chap.encode_binary(response))]
         if self.credentials.is_mutual:
             self._challenge = chap.new_challenge()
-            while self._challenge == challenge:  # never the target's own
-                self._challenge = chap.new_challenge()
             # Another identifier than the target's: else both digests were alike but for the secret.
             self._identifier = (identifier + 1) & 0xFF
             keys += [("CHAP_I", str(self._identifier)), ("CHAP_C", chap.encode_binary(self._challenge))]

@@ -239,7 +239,7 @@ class TargetConnection:
 
     def _take_command(self, command: ScsiCommand) -> None:
         disk = self.target.luns.get(command.lun)
-        if command.cdb[0] == 0xA0:
+        if command.cdb[0] == 0xA0 and (disk is not None or command.lun == bytes(8)):
             self._finish(command, Answer(data=self._report_luns(command.cdb)))
         elif disk is None:
             absent = Answer(data=(b"\x7f" + bytes(95))[: command.cdb[4]])

@@ -102,6 +102,15 @@ def test_a_window_that_goes_back_is_ignored() -> None:
         assert control.negotiated().max_cmd_sn == control.session.max_cmd_sn
 
 
+def test_a_window_that_contradicts_itself_is_ignored() -> None:
+    # RFC 7143 §4.2.2.1: MaxCmdSN below ExpCmdSN - 1
+    lie = {"exp_cmd_sn": 1000, "max_cmd_sn": 500}
+    with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
+        target.alter(ScsiResponse, lambda response: replace(response, **lie))
+        control.execute(TEST_UNIT_READY)
+        assert control.negotiated().max_cmd_sn == control.session.max_cmd_sn
+
+
 @pytest.mark.parametrize(
     ("event", "complaint"),
     [(1, "asks for a logout"), (2, "about to drop this connection"), (3, "about to drop all connections")],

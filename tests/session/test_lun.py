@@ -88,11 +88,11 @@ def test_a_target_without_read_capacity_16_is_asked_by_10() -> None:
 
 @pytest.mark.parametrize("descriptor", [b"", bytes(8)], ids=["no-descriptor", "descriptor"])
 def test_mode_sense_10_serves_where_6_is_not_known(descriptor: bytes) -> None:
-    page = bytes([0x08, 0x12, 0x04]) + bytes(17)
+    page = bytes([0x08, 0x12, 0x00]) + bytes(17)
     header = struct.pack(">HBBHH", 6 + len(descriptor) + len(page), 0, 0x90, 0, len(descriptor))
     answers = {MODE_SENSE_6: unsupported, MODE_SENSE_10: lambda cdb: Answer(data=header + descriptor + page)}
     facts = facts_of(Disk(answers=answers))
-    assert (facts.is_read_only, facts.has_fua, facts.has_volatile_cache) == (True, True, True)
+    assert (facts.is_read_only, facts.has_fua, facts.has_volatile_cache) == (True, True, False)
 
 
 @pytest.mark.parametrize(("flush", "has_cache"), [(lambda cdb: Answer(), True), (unsupported, False)])
