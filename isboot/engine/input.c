@@ -82,7 +82,7 @@ static void end_data_in(struct isboot_lane *lane)
 	receive->command->received_bytes += get24(header->data_segment_length);
 	if (has_status(lane))
 		isboot_command_answer(lane, receive->command, 0, header->status, header->flags,
-				      get32(header->residual_count), NULL, 0);
+				      get32(header->residual_count), receive->kept, 0);
 }
 
 static void end_scsi_response(struct isboot_lane *lane)

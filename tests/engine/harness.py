@@ -86,7 +86,7 @@ class Engine:
 
     def ask(self, *requests: Request) -> RequestList:
         """Give the lane its next list; play() moves it."""
-        result = RequestList(requests)
+        result = self._asked = RequestList(requests)  # its memory has to live as long as the lane uses it
         self.lane.open_local(result.array, result.count)
         return result
 
