@@ -59,8 +59,10 @@ def bring_up(config: BootConfig) -> dict[int, NicState]:
     for wanted in config.nics:
         portals = [path.portal for path in config.paths if path.nic == wanted]
         if portals:
+            # a driver may take as long to find its NIC as a switch to open the port
+            bound_s = config.policy.carrier_timeout_ms / 1000
             states[wanted.index] = nic.configure(
-                wanted, portals, carrier_timeout_s=config.policy.carrier_timeout_ms / 1000
+                wanted, portals, carrier_timeout_s=bound_s, nic_timeout_s=bound_s
             )
     return states
 

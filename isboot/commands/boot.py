@@ -43,6 +43,9 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
             )
         stage = "config"
         config = boot.configure(tables, options)
+        for warning in config.warnings:
+            if warning not in options.warnings:
+                log.say(warning, Level.WARNING)
         if arguments.dry_run:
             print(plan(config))
             return ExitStatus.FINE
