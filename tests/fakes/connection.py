@@ -68,7 +68,7 @@ class TargetConnection:
         self._stat_sn = target.first_stat_sn
         self.exp_cmd_sn = 0
         self._tasks: dict[int, WriteTask] = {}
-        self._held: set[int] = set()
+        self._held: dict[int, float | None] = {}
         self._attentions = list(target.unit_attentions)
         self._text = b""
         self._is_closed = False
@@ -155,9 +155,10 @@ class TargetConnection:
         if hasattr(message, "cmd_sn") and not message.immediate:  # type: ignore[attr-defined]
             self.exp_cmd_sn = (message.cmd_sn + 1) & 0xFFFFFFFF
 
-    def hold(self, message: Pdu) -> None:
+    def hold(self, message: Pdu, seconds: float | None = None) -> None:
+        """Keep a command once its data has come: until the target's release(), or for so long."""
         if isinstance(message, ScsiCommand):
-            self._held.add(message.initiator_task_tag)
+            self._held[message.initiator_task_tag] = seconds
 
     def proceed(self, message: Pdu) -> None:
         """Do the usual."""
@@ -259,11 +260,11 @@ class TargetConnection:
         return (struct.pack(">II", len(listed), 0) + listed)[: int.from_bytes(cdb[6:10], "big")]
 
     def _execute(self, command: ScsiCommand, carry_out: Any) -> None:
-        if command.initiator_task_tag in self._held:
-            self._held.discard(command.initiator_task_tag)
-            self.target.keep(lambda: self._finish(command, carry_out()))
-        else:
+        if command.initiator_task_tag not in self._held:
             self._finish(command, carry_out())
+            return
+        seconds = self._held.pop(command.initiator_task_tag)
+        self.target.keep(lambda: self._finish(command, carry_out()), seconds)
 
     def _take_data(self, message: DataOut) -> None:
         task = self._tasks.get(message.initiator_task_tag)

@@ -20,6 +20,7 @@ Scripts, two kinds; both take `times` (how often, None: always) and `skip` (how 
         drop()               close the connection (RST)            ignore()            never answer
         hold()               take its data, but do not carry it out until target.release(): also after the
                              connection ended, as a slow disk would; a WRITE then lands over newer data
+        delay(seconds)       take its data, carry it out so much later; others overtake it meanwhile
         before(pdu, ...)     send these PDUs first, then do the usual
         or any function (connection, pdu) -> None; connection.proceed(pdu) does the usual.
 
@@ -242,8 +243,19 @@ class FakeTarget:
     def forget_held(self) -> None:
         self._held.clear()
 
-    def keep(self, act: Callable[[], None]) -> None:
-        self._held.append(act)
+    def keep(self, act: Callable[[], None], seconds: float | None = None) -> None:
+        """Keep what is to be done until release(), or do it after so many seconds."""
+        if seconds is None:
+            self._held.append(act)
+            return
+
+        def late() -> None:
+            with self.lock:
+                act()
+
+        timer = threading.Timer(seconds, late)
+        self._threads.append(timer)
+        timer.start()
 
     @property
     def held(self) -> int:
@@ -299,6 +311,14 @@ def ignore() -> Action:
 def hold() -> Action:
     def act(connection: TargetConnection, message: Pdu) -> None:
         connection.hold(message)
+        connection.proceed(message)
+
+    return act
+
+
+def delay(seconds: float) -> Action:
+    def act(connection: TargetConnection, message: Pdu) -> None:
+        connection.hold(message, seconds)
         connection.proceed(message)
 
     return act

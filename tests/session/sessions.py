@@ -26,6 +26,7 @@ def path_to(
 def connected(target: FakeTarget) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", target.port), timeout=5) as sock:
         sock.settimeout(None)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as isboot.network.connect does
         yield sock
 
 
