@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+# The same examples on every run, and no limit on the time of one: on a busy machine that is luck, no fault.
+hypothesis.settings.register_profile("isboot", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("isboot")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
