@@ -44,7 +44,7 @@ void isboot_command_arrive(struct isboot_lane *lane, struct command *command)
 	command->sent_ns = 0;
 	command->answered_ns = 0;
 	list_append(&lane->arrivals, &command->arrival);
-	lane->counters->in_flight++;
+	lane->counters->in_flight = ++lane->in_flight;
 	if (lane->give_up_code) {
 		isboot_command_finish(lane, command, lane->give_up_code);
 		return;
@@ -155,7 +155,7 @@ static void commit(struct isboot_lane *lane, struct command *command)
 	}
 	command->sent_ns = isboot_send_time(lane, command);
 	committed_ns = isboot_now_ns();
-	lane->counters->in_flight--;
+	lane->counters->in_flight = --lane->in_flight;
 	count(lane, command, committed_ns);
 	if (command->request)
 		command->request->committed_ns = committed_ns;

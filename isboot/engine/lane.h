@@ -226,6 +226,7 @@ struct isboot_lane {
 	struct link finishing;
 	struct link transfers;
 	struct link delayed[DELAY_LEVELS];
+	uint32_t in_flight; /* taken up and not given back; the counter of it outlives this process */
 	uint32_t sent_count;
 	uint32_t sent_limit; /* shrinks on TASK SET FULL, grows again */
 	uint32_t grown;

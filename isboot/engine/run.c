@@ -174,7 +174,7 @@ static int end_connection(struct isboot_lane *lane, struct isboot_loss *loss)
 	loss->cause = lane->lost;
 	loss->code = lane->lost_code;
 	loss->time2wait_s = lane->time2wait_s;
-	loss->in_flight = lane->counters->in_flight;
+	loss->in_flight = lane->in_flight;
 	loss->lost_ns = lane->lost_ns;
 	(void)snprintf(loss->detail, sizeof(loss->detail), "%s", lane->lost_detail);
 	ISBOOT_PROBE_CONNECTION_LOST(lane->setup.device_id, lane->setup.index, loss->cause, loss->code,

@@ -130,7 +130,7 @@ uint64_t isboot_timer_next_ns(const struct isboot_lane *lane)
 		next_ns = earlier(next_ns, lane->logout_deadline_ns);
 	if (lane->current)
 		next_ns = earlier(next_ns, lane->exchange_deadline_ns);
-	if (lane->counters->in_flight)
+	if (lane->in_flight)
 		next_ns = earlier(next_ns, lane->now_ns + BACKSTOP_MS * NS_PER_MS);
 	return next_ns;
 }

@@ -180,6 +180,7 @@ int isboot_lane_open_ublk(struct isboot_lane *lane, int32_t ublkc_fd, uint32_t f
 		return isboot_fail(error, code, "mapping the descriptors of a ublk queue");
 	}
 	lane->front_end = &ublk_front_end;
+	lane->counters->in_flight = 0; /* what a worker before this one left there is fetched again */
 	for (uint32_t slot = 0; slot < lane->setup.depth; slot++) {
 		lane->commands[slot].buffer = (uint8_t *)lane->setup.buffers +
 					      (uint64_t)slot * lane->setup.max_io_bytes;
