@@ -97,7 +97,7 @@ def connect(
     """
     Stage 4, session: connect, log in, see what disk is there.
 
-    :param say: told what takes time
+    :param say: told the first login, and what takes time
     :param expected: the disk this must be, after a loss: it is then fenced from commands of the old session
         before anything is issued on the new one
     :raises IsbootError: of the network or the session stage
@@ -115,6 +115,8 @@ def connect(
         )
         try:
             session = connection.login(sock, path, config.initiator_name, config.policy, name, portal)
+            if expected is None:
+                say(f"login: {session.target_name} at {session.portal}")
             control = ScsiControl(sock, session)
             facts = lun.inspect(control)
             if expected is not None:

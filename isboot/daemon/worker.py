@@ -120,16 +120,12 @@ class Worker:
             error: IsbootError | None = None
             for path in task.config.paths:
                 try:
-                    attached = boot.connect(task.config, path, task.nics, 0, task.log.say, expected=None)
+                    return boot.connect(task.config, path, task.nics, 0, task.log.say, expected=None)
                 except IsbootError as problem:
                     # one path that may work later is reason enough to try again
                     if error is None or problem.exit_status == ExitStatus.TRY_AGAIN:
                         error = problem
                     task.log.say_once(f"path{path.index}", problem.message, Level.WARNING)
-                    continue
-                session = attached.session
-                task.log.say(f"login: {session.target_name} at {session.portal}", Level.NOTICE)
-                return attached
             if error is None:
                 raise DaemonError("attaching: no path to try", "", ExitStatus.NOTHING_THERE)
             pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)]
