@@ -1,8 +1,8 @@
 """
 A diskless machine from power-on to power-off, told as it happens.
 
-iPXE logs in to an iSCSI target, GRUB on the LUN loads the kernel, isboot makes the root disk of the firmware's
-table. Needs root; changes nothing outside the cache directory and a network namespace of its own.
+iPXE logs in to an iSCSI target, GRUB on the LUN loads the kernel, isboot attaches the root disk the firmware's
+table names. Needs root; all it changes is the cache directory and a network namespace of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from tests.vm.demo.story import Story
 from tests.vm.diskless import BootError, Landmark, Reached, follow
 from tests.vm.guest import Guest
 from tests.vm.kernel import KERNELS, kernel
-from tests.vm.package import package
 from tests.vm.progress import RigError
 from tests.vm.rig import Rig
 
@@ -59,11 +58,13 @@ class Demo:
         story.begin("image")
         # the rig removes what ends in .img
         disk = rig.disk_copy(self.options.kernel, "root.disk" if self.options.keep else "root.img")
-        story.here(f"GPT, GRUB, Debian 13 with kernel {disk.release} and {package().name} on its root")
+        story.here(f"GPT, GRUB, Debian 13 with kernel {disk.release} and isboot from its package")
         story.begin("network")
         network = rig.network()
         story.here(f"network namespace {network.name}, {network.address()} on {network.tap()}")
-        target = rig.target(targets.Lun(disk.file))
+        target = rig.target(
+            targets.Lun(disk.file, parameters={"scsi_sn": "isboot-demo", "scsi_id": "isboot-demo"})
+        )
         story.here(f"tgtd serves the disk; DHCP hands out {target.root_path()}")
         guest = self.power_on(which, target)
         self.boot(guest, target)

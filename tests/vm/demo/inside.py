@@ -27,6 +27,9 @@ LOAD = (
 )
 LOAD_S = 25
 
+TRACE_S = 6
+TRACE = f"isboot trace latency --duration {TRACE_S}"
+
 #: how long the disk may take to be served again; a recovery is to take less than 500 ms
 RECOVERY_TIMEOUT_S = 30
 
@@ -48,7 +51,7 @@ class Work:
             ("root", self.look_at_root),
             ("ibft", lambda: self.show("isboot ibft")),
             ("status", lambda: self.show("isboot status")),
-            ("inquiry", lambda: self.show("isboot inquiry ublkb0")),
+            ("inquiry", lambda: self.show(f"isboot inquiry {self.target.url()}")),
             ("data", self.write_and_read_back),
             ("load", self.break_and_recover),
             ("trace", self.trace_latency),
@@ -124,8 +127,11 @@ class Work:
         self.tell(f"fio writes, reads and compares for {LOAD_S} s")
         load = self.guest.channel.start(LOAD.format(seconds=LOAD_S), LOAD_S + 120)
         time.sleep(2)
+        self.story.begin("outage")
         self.stop_target()
+        self.story.begin("kill -9")
         self.kill_worker()
+        self.story.begin("load")
         self.finish_load(load)
 
     def stop_target(self) -> None:
@@ -192,9 +198,21 @@ class Work:
         if "trace" not in self.ask("isboot --help"):
             self.tell("this isboot has no trace")
             return
-        load = self.guest.channel.start(LOAD.format(seconds=8), 60)
-        self.show("isboot trace latency --duration 4", 60)
-        load.wait()
+        self.tell(f"$ {TRACE}")
+        loads: list[Pending] = []
+
+        def begin_load(output: bytes) -> None:
+            # compiling and attaching takes a while in emulation
+            if b"tracing" in output and not loads:
+                loads.append(self.guest.channel.start(LOAD.format(seconds=TRACE_S), 120))
+
+        output = self.guest.channel.run(TRACE, 120, on_output=begin_load).output
+        self.story.output(output)
+        if not loads or "no I/O" in output:
+            raise RigError("the trace saw nothing of the load")
+        status, words = loads[0].wait()
+        if status:
+            raise RigError(f"fio: exit {status}\n{words.decode(errors='replace')[-3000:]}")
 
     def search_kernel_log(self) -> None:
         lines = self.ask("dmesg").splitlines()

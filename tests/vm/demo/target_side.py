@@ -12,7 +12,7 @@ from tests.vm.target import Target
 
 #: tgtd logs no Logout as such, but with debugging on the opcode of each request that waits for its turn
 #: (iscsi_task_queue: CmdSN, expected CmdSN, opcode); 06 is Logout, 46 an immediate one (RFC 7143 §11.2.1)
-LOGOUT = re.compile(rb"iscsi_task_queue\(\d+\) [0-9a-f]+ [0-9a-f]+ 4?6\n")
+LOGOUT = re.compile(rb"iscsi_task_queue\(\d+\) [0-9a-f]+ [0-9a-f]+ (4?6)\n")
 SESSION_ENDED = re.compile(rb"it_nexus_destroy\(\d+\)[^\n]*")
 
 
@@ -37,7 +37,8 @@ class Watch:
         ended = SESSION_ENDED.search(log, logout.end())
         if not ended:
             raise RigError(f"the target's session outlived its Logout: {self.target.service.log}")
-        return [line.decode(errors="replace").strip() for line in (logout[0], ended[0])]
+        lines = [line.decode(errors="replace").strip() for line in (logout[0], ended[0])]
+        return [f"tgtd: {lines[0]}    (opcode 0x{logout[1].decode():0>2}, a Logout)", f"tgtd: {lines[1]}"]
 
 
 def check_file_system(disk: Path) -> str:
