@@ -28,13 +28,18 @@ HARMLESS = re.compile(r"clocksource: |WARNING: CPU: \d+ PID: \d+ at arch/x86/ker
 #: run directories that are kept
 KEPT_RUNS = 30
 
+#: seconds in which a run directory is not removed whatever their number
+YOUNG_S = 2 * 3600
+
 
 def new_directory(name: str) -> Path:
     """A directory for the logs of one run, below `runs/` in the cache; the oldest go."""
     runs = cache.directory() / "runs"
     runs.mkdir(exist_ok=True)
     for old in sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_RUNS]:
-        shutil.rmtree(old, ignore_errors=True)
+        # a run that waits for its turn writes nothing for a while
+        if time.time() - old.stat().st_mtime > YOUNG_S:
+            shutil.rmtree(old, ignore_errors=True)
     safe = re.sub(r"[^\w.-]+", "-", name)
     for number in range(1000):
         path = runs / f"{time.strftime('%m%d-%H%M%S')}-{safe}{f'-{number}' if number else ''}"

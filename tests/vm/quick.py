@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,15 @@ def working_tree() -> bytes:
     for name in ("agent.py", "quick-root"):
         archive.file(f"rig/{name}", (INSIDE / name).read_bytes())
     return archive.packed()
+
+
+def prepare(label: str) -> None:
+    """Build what a quick guest needs, so that others are not kept waiting for the guest lock meanwhile."""
+    which = kernel(label)
+    image(which)
+    quick_initramfs(which)
+    with suppress(RigError):
+        engine.extension()  # what does not compile is reported when the guest starts
 
 
 @contextmanager

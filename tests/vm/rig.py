@@ -88,6 +88,7 @@ class Rig:
         With `firmware="bios"` or "uefi" iPXE logs in to the rig's target (or what `hook` says) and then
         loads the guest, in which a real iBFT is found.
         """
+        quick.prepare(label)
         self._lock()
         options = {"network": self.network(), "directory": self.directory, **options}
         if "firmware" in options and "hook" not in options:
@@ -129,7 +130,6 @@ class Rig:
         :param accounts: CHAP; iPXE then runs a script with the secrets instead of following the root-path
         :param is_described: iPXE leaves a table
         """
-        self._lock()
         if target is None:
             root = root or self.disk_copy(label)
             target = self.target(Lun(root.file), accounts=accounts)
@@ -151,6 +151,8 @@ class Rig:
             may_reboot=may_reboot,
             extra=extra,
         )
+        # last of all: others wait for this lock
+        self._lock()
         booted = self._stack.enter_context(guest.running(machine, self.directory))
         self.guests.append(booted)
         return booted
