@@ -353,6 +353,7 @@ class Lane:
                 # the lane may still write to it: it must never be freed
                 _lost_exchanges.append(exchange)
                 raise EngineError(f"{doing}: the lane does not answer", exit_status=ExitStatus.TRY_AGAIN)
+            os.eventfd_read(done_fd)
         finally:
             os.close(done_fd)
         check_code(exchange.result, doing)

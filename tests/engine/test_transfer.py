@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from itertools import product
+import resource
+from itertools import groupby, product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isboot.engine.lane import Reason
-from isboot.engine.requests import FLUSH, read, write
+from isboot.engine.requests import FLUSH, RequestList, read, write
 from tests.engine.disk import Disk
 from tests.engine.harness import session, started
+from tests.engine.peer import SCSI_COMMAND, Peer
 
 SIZES = (512, 1024, 4096, 8192, 16384, 20480, 65536, 66048, 262144, 300032, 524288)
 
@@ -144,7 +146,7 @@ def test_fua_goes_into_the_command_and_leaves_the_cache_clean() -> None:
     agreed = session()
     seen = []
 
-    def script(peer):  # type: ignore[no-untyped-def]
+    def script(peer: Peer) -> None:
         command = peer.receive()
         seen.append(command.cdb[1])
         peer.respond(command)
@@ -172,3 +174,76 @@ def test_only_a_flush_clears_written_since_flush() -> None:
         engine.ask(write(0, bytes(512)), FLUSH)
         engine.play(disk.serve, agreed)
         assert engine.shared.written_since_flush == 0
+
+
+@pytest.mark.parametrize("outstanding", [1, 2, 4, 7])
+def test_several_r2ts_may_be_open_at_once(outstanding: int) -> None:
+    agreed = session(
+        initial_r2t=True,
+        immediate_data=False,
+        max_burst_length_bytes=4096,
+        max_send_data_segment_length_bytes=1024,
+        max_outstanding_r2t=outstanding,
+    )
+    data = pattern(outstanding * 4096)
+    taken = []
+
+    def script(peer: Peer) -> None:
+        command = peer.receive()
+        for number in range(outstanding):
+            peer.r2t(command, number * 4096, 4096, number=number, transfer_tag=number)
+        for number in range(outstanding):
+            taken.append(peer.data_out(command, number * 4096, (number + 1) * 4096, number, 1024))
+        peer.respond(command)
+
+    with started() as engine:
+        done = engine.ask(write(0, data))
+        assert engine.play(script, agreed)[0] == Reason.IDLE
+        assert done.result(0) == len(data)
+    assert b"".join(taken) == data
+
+
+def test_unsolicited_data_follows_the_order_of_its_commands() -> None:
+    """RFC 7143 §4.2.5.2, also when the data of one command takes several batches."""
+    agreed = session(
+        max_send_data_segment_length_bytes=8192,
+        first_burst_length_bytes=1 << 20,
+        max_burst_length_bytes=1 << 20,
+    )
+    order: list[int] = []
+
+    def script(peer: Peer) -> None:
+        commands = {}
+        missing = 4
+        while missing:
+            pdu = peer.receive()
+            if pdu.opcode == SCSI_COMMAND:
+                commands[pdu.tag] = pdu
+                continue
+            order.append(pdu.tag)
+            if pdu.is_final:
+                peer.respond(commands[pdu.tag])
+                missing -= 1
+        assert [tag for tag, _ in groupby(order)] == list(commands)
+
+    with started() as engine:
+        done = engine.ask(*(write(at << 20, pattern(1 << 20, at)) for at in range(4)))
+        assert engine.play(script, agreed)[0] == Reason.IDLE
+        assert {done.result(index) for index in range(4)} == {1 << 20}
+
+
+def test_a_warm_lane_takes_no_page_fault() -> None:
+    """A page of ours the kernel has taken back could only come from the disk this lane serves."""
+    agreed = session()
+    disk = Disk(agreed)
+    done = RequestList(read(at * 4096, 4096) for at in range(200))
+    with started() as engine:
+        faults = []
+        for _ in range(3):
+            engine.lane.open_local(done.array, done.count)
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+            assert engine.play(disk.serve, agreed)[0] == Reason.IDLE
+            faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+            engine.lane.detach()
+    # the first round touches its buffers; making the script's thread and sockets may cost one now and then
+    assert min(faults[1:]) == 0
