@@ -1,4 +1,4 @@
-"""Two lanes on one LUN: a thread, a ring, a connection, a session each, and nothing shared but the counters."""
+"""Two lanes on one LUN: a thread, a ring, a connection, a session each; only the counters are shared."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from isboot._engine import ffi, lib
 
 from isboot import boot
-from isboot._engine import ffi, lib
 from isboot.config import url
 from isboot.engine.lane import Lane, Reason, make_error
 from isboot.engine.requests import RequestList, read, write
