@@ -119,6 +119,7 @@ class Launcher:
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
+            ours.close()  # a child that held it would never see the launcher end
             self._be_child(role, theirs)
         theirs.close()
         return Child(role, pid, os.pidfd_open(pid), ours, began)
