@@ -297,6 +297,8 @@ void isboot_command_answer(struct isboot_lane *lane, struct command *command, ui
 	outcome = isboot_scsi_judge(command->operation, status, sense, sense_bytes);
 	if (outcome.shrinks_depth)
 		shrink_depth(lane);
+	if (outcome.was_reset)
+		lane->reset_ns = lane->now_ns;
 	switch (outcome.verdict) {
 	case VERDICT_DONE:
 		complete(lane, command, flags, residual);

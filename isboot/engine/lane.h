@@ -247,6 +247,7 @@ struct isboot_lane {
 	uint32_t nop_count;
 
 	uint64_t received_ns; /* last bytes from the target */
+	uint64_t reset_ns;    /* last unit attention that told of a reset; 0: none on this session */
 	bool ping_is_out;
 	uint32_t ping_tag;
 	uint64_t ping_deadline_ns;
@@ -364,6 +365,7 @@ struct outcome {
 	uint32_t limit_ms;  /* RETRY: for so long, 0: for ever; then `code` */
 	int32_t code;       /* negative errno */
 	bool shrinks_depth; /* the target has too much of us */
+	bool was_reset;     /* what else was under way may have ended without an answer */
 };
 void isboot_scsi_build(const struct isboot_lane *lane, const struct command *command, uint8_t cdb[16]);
 struct outcome isboot_scsi_judge(uint32_t operation, uint8_t status, const uint8_t *sense,

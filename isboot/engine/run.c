@@ -32,6 +32,7 @@ int isboot_lane_attach(isboot_lane *lane, const struct isboot_session *session, 
 	lane->urgent = 0;
 	lane->nop_count = 0;
 	lane->ping_is_out = false;
+	lane->reset_ns = 0;
 	lane->aborting = NULL;
 	lane->abort_tag = 0;
 	lane->logout = LOGOUT_NONE;

@@ -84,6 +84,8 @@ static const struct {
 } rows[] = {
 #define RETRY(limit, otherwise) { VERDICT_RETRY, .limit_ms = (limit), .code = (otherwise) }
 #define AT_ONCE(limit, otherwise) { VERDICT_RETRY, .at_once = true, .limit_ms = (limit), .code = (otherwise) }
+#define AFTER_RESET(limit, otherwise)                                                                        \
+	{ VERDICT_RETRY, .at_once = true, .limit_ms = (limit), .code = (otherwise), .was_reset = true }
 #define FAIL(otherwise) { VERDICT_FAIL, .code = (otherwise) }
 #define CHECK STATUS_CHECK_CONDITION
 	{ STATUS_GOOD, ANY, ANY, ANY, ANY, { .verdict = VERDICT_DONE } },
@@ -110,6 +112,7 @@ static const struct {
 	{ CHECK, ILLEGAL_REQUEST, 0x20, ANY, ISBOOT_FLUSH, { .verdict = VERDICT_DONE } },
 	{ CHECK, ILLEGAL_REQUEST, 0x20, ANY, ANY, FAIL(-EOPNOTSUPP) },
 	{ CHECK, ILLEGAL_REQUEST, ANY, ANY, ANY, FAIL(-EREMOTEIO) },
+	{ CHECK, UNIT_ATTENTION, 0x29, ANY, ANY, AFTER_RESET(60000, -EIO) },
 	{ CHECK, UNIT_ATTENTION, ANY, ANY, ANY, AT_ONCE(60000, -EIO) },
 	{ CHECK, DATA_PROTECT, 0x27, 0x07, ANY, FAIL(-ENOSPC) }, /* thin pool full */
 	{ CHECK, DATA_PROTECT, ANY, ANY, ANY, FAIL(-EROFS) },

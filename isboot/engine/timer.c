@@ -9,6 +9,12 @@
 /* DEFER_TASKRUN has lost wake-ups in the past (ioutgt); with I/O under way somebody would wait for it. */
 enum { BACKSTOP_MS = 1000 };
 
+/*
+ * A reset ends the tasks of every initiator, and only the one that asked for it is told at once: for what was
+ * sent before we heard of it the full time-out would be waiting for nothing.
+ */
+enum { AFTER_RESET_MS = 3000 };
+
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -25,6 +31,13 @@ static uint64_t ping_deadline_ns(const struct isboot_lane *lane)
 
 	/* a target that sends is alive, even if its answer queues behind megabytes */
 	return after_bytes_ns > lane->ping_deadline_ns ? after_bytes_ns : lane->ping_deadline_ns;
+}
+
+static uint64_t answer_deadline_ns(const struct isboot_lane *lane, const struct command *command)
+{
+	if (lane->reset_ns && command->sent_ns < lane->reset_ns)
+		return earlier(command->deadline_ns, lane->reset_ns + AFTER_RESET_MS * NS_PER_MS);
+	return command->deadline_ns;
 }
 
 static void check_ping(struct isboot_lane *lane)
@@ -54,7 +67,7 @@ static void check_commands(struct isboot_lane *lane)
 					 "ABORT TASK was not answered");
 		return;
 	}
-	if (oldest && lane->now_ns >= oldest->deadline_ns) {
+	if (oldest && lane->now_ns >= answer_deadline_ns(lane, oldest)) {
 		if (oldest->was_aborted) {
 			isboot_lane_lose(lane, ISBOOT_CAUSE_COMMAND_TIMEOUT, 0,
 					 "a command was aborted, issued again, and not answered either");
@@ -122,7 +135,7 @@ uint64_t isboot_timer_next_ns(const struct isboot_lane *lane)
 	if (lane->abort_tag)
 		next_ns = earlier(next_ns, lane->abort_deadline_ns);
 	else if ((command = first_of(&lane->sent)))
-		next_ns = earlier(next_ns, command->deadline_ns);
+		next_ns = earlier(next_ns, answer_deadline_ns(lane, command));
 	if (!lane->sent_count && (command = first_of(&lane->waiting)) &&
 	    !serial_reached(lane->cmd_sn, lane->max_cmd_sn))
 		next_ns = earlier(next_ns, command->deadline_ns);
