@@ -18,7 +18,7 @@ from tests.fakes.login import Limits
 from tests.fakes.target import FakeTarget
 from tests.native.targets import Istgt, Tgtd, missing
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.slow]
 
 INITIATOR = "iqn.2026-11.org.example:bench"
 

@@ -25,7 +25,7 @@ from isboot.session import connection
 from isboot.values import BootConfig, LunFacts, NegotiatedSession, Policy
 from tests.native.targets import Tgtd, missing
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.slow]
 
 HELD_MS = 4000
 SEEN_AFTER_S = 5.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KINDS = "address,undefined"

@@ -1,8 +1,8 @@
 """
 A diskless machine from power-on to power-off, told as it happens.
 
-iPXE logs in to an iSCSI target, GRUB on the LUN loads the kernel, isboot attaches the root disk the firmware's
-table names. Needs root; all it changes is the cache directory and a network namespace of its own.
+iPXE logs in to an iSCSI target, GRUB on the LUN loads the kernel, isboot attaches the root disk that the
+firmware's table names. Needs root; all it changes is the cache directory and a network namespace of its own.
 """
 
 from __future__ import annotations
