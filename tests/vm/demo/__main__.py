@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from tests.vm import rig as rigs
 from tests.vm import target as targets
@@ -164,10 +165,12 @@ def main() -> int:
     return 0
 
 
-def fail(stage: str, message: str, said: tuple[str, ...] | list[str]) -> int:
-    for line in said:
+def fail(stage: str, message: str, said: Sequence[str]) -> int:
+    """Show the log of the stage, and name it in the last line."""
+    first, *more = message.splitlines()
+    for line in (*said, *more):
         print(f"        | {line}", flush=True)
-    print(f"isboot demo: failed at stage {stage}: {message}", flush=True)
+    print(f"isboot demo: failed at stage {stage}: {first}", flush=True)
     return 1
 
 

@@ -19,6 +19,9 @@ from tests.vm.guest import Guest
 from tests.vm.network import Network
 from tests.vm.target import Target
 
+#: of every ACPI table (ACPI §5.2.6)
+CHECKSUM_OFFSET = 9
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -66,8 +69,8 @@ def broken_table(network: Network, target: Target, file: Path) -> list[str]:
     """
     Give QEMU's arguments for a machine whose ACPI holds a damaged iBFT, written to `file`.
 
-    What the table points at as its target is some other structure. QEMU makes the checksum good, so that is
-    the one thing wrong with it. iPXE has to keep its own table to itself: `sanboot --no-describe`.
+    What the table points at as its target is some other structure; that is the one thing wrong with it, and
+    the checksum is good. iPXE has to keep its own table to itself: `sanboot --no-describe`.
     """
     address, own = ip_address(network.guest_address()), ip_address(network.address())
     lun = bytes([0, target.luns[0].number, 0, 0, 0, 0, 0, 0])
@@ -91,5 +94,6 @@ def broken_table(network: Network, target: Target, file: Path) -> list[str]:
     pointer = layout.HEADER_BYTES + layout.PAIRS_OFFSET + 2
     where = int.from_bytes(table[pointer : pointer + 2], "little")
     table[where] ^= 0xFF  # the structure's id
+    table[CHECKSUM_OFFSET] = (table[CHECKSUM_OFFSET] - sum(table)) % 256
     file.write_bytes(table)
     return ["-acpitable", f"file={file}"]
