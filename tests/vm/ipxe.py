@@ -42,5 +42,5 @@ def script(
             "boot",
         ]
     else:
-        lines.append(f"sanboot {paths}")
+        lines.append(f"sanboot {'' if is_described else '--no-describe '}{paths}")
     return "\n".join([*lines, ""])

@@ -136,8 +136,9 @@ class Rig:
         if root and command_line:
             root.set_command_line(f"{disk.COMMAND_LINE} {command_line}")
         network = self.network()
-        if accounts:
-            (self.directory / "boot.ipxe").write_text(ipxe.script([target.root_path()], accounts))
+        if accounts or not is_described:
+            script = ipxe.script([target.root_path()], accounts, is_described=is_described)
+            (self.directory / "boot.ipxe").write_text(script)
             network.start_dhcp(boot_file="boot.ipxe", tftp=self.directory)
         else:
             network.start_dhcp(root_path=target.root_path())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from isboot.firmware import find
+from tests.vm import ipxe
 from tests.vm.demo import damage, target_side
 from tests.vm.diskless import BOOT, BootError, Reached, follow
 
@@ -89,6 +90,12 @@ def test_damaged_table_of_the_demo_has_no_target_left(tmp_path: Path) -> None:
     assert not table.is_bootable
     assert [problem.where for problem in table.problems if problem.severity == "error"] == ["target0"]
     assert table.nics[0].mac == "52:54:00:99:00:00"
+
+
+def test_firmware_keeps_its_own_table_back_when_told_to() -> None:
+    path = "iscsi:10.99.0.1::3260:1:iqn.2001-04.com.example:rig"
+    assert f"sanboot {path}" in ipxe.script([path])
+    assert f"sanboot --no-describe {path}" in ipxe.script([path], is_described=False)
 
 
 def test_every_damage_is_of_a_stage_of_the_boot() -> None:
