@@ -58,8 +58,8 @@ def iscsi_name_fault(name: str) -> str:
     """
     Say why this is no iSCSI name, or "" when it is one.
 
-    Upper case passes: RFC 3722 folds it.  An underscore passes in the part the owner of the name chose, though
-    RFC 3722 §6.2 prohibits it: many targets are named with one, and the firmware has logged in by then.
+    Upper case passes: RFC 3722 folds it.  An underscore passes in the part the owner of the name chose,
+    though RFC 3722 §6.2 prohibits it: many targets are named with one, and firmware has logged in by then.
 
     :source: RFC 7143 §4.2.7, RFC 3722, RFC 3980
     """

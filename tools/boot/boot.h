@@ -22,5 +22,8 @@ int join_world(int count, char **arguments);
 int tell(const char *word, int timeout_ms);
 int shut_down(const char *verb);
 
+/* Says which processes hold the file system mounted there, and by what. */
+void say_holders(const char *point);
+
 /* Copies a tree: directories, files, symbolic links; modes kept, everything owned by root. */
 int copy_tree(const char *from, const char *to);

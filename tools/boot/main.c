@@ -45,6 +45,7 @@ int main(int count, char **arguments)
 		return join_world(count - 2, arguments + 2);
 	if (count > 2 && strcmp(arguments[1], "tell") == 0)
 		return tell(arguments[2], TELL_TIMEOUT_MS);
-	(void)fprintf(stderr, "usage: isboot-boot world TREE PROGRAM ... | join FILE PROGRAM ... | tell WORD\n");
+	(void)fprintf(stderr,
+		      "usage: isboot-boot world TREE PROGRAM ... | join FILE PROGRAM ... | tell WORD\n");
 	return 2;
 }

@@ -81,6 +81,7 @@ int shut_down(const char *verb)
 		say("shutdown: root unmounted");
 	} else {
 		say("shutdown: unmounting %s; remounting it read-only", last);
+		say_holders(OLD_ROOT);
 		if (mount(NULL, OLD_ROOT, NULL, MS_REMOUNT | MS_RDONLY, NULL) != 0)
 			say("shutdown: remounting " OLD_ROOT " read-only: %s", strerror(errno));
 		sync();

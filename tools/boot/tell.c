@@ -25,7 +25,8 @@ static int ask(const char *path, const char *word, int timeout_ms)
 
 	if (fd < 0)
 		return -1;
-	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >= sizeof(address.sun_path))
+	if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >=
+	    sizeof(address.sun_path))
 		goto out;
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
 		/* a launcher that is gone leaves its socket behind: nobody to tell */

@@ -102,7 +102,11 @@ def add_module(source: Path, top: Path) -> None:
     target = top / str(source).lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     py_compile.compile(
-        str(source), cfile=str(target.with_suffix(".pyc")), dfile=str(source), doraise=True, optimize=0,
+        str(source),
+        cfile=str(target.with_suffix(".pyc")),
+        dfile=str(source),
+        doraise=True,
+        optimize=0,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
 
