@@ -37,7 +37,8 @@ class Landmark:
 BOOT = (
     Landmark("kernel", r"Linux version (\S+)", "Linux {0}, loaded from the LUN by GRUB", 120),
     Landmark("table", r"isboot: table: (.+)", "table: {0}", 60),
-    Landmark("nic", r"isboot: NIC: (.+)", "NIC: {0}", 45),
+    # isboot gives a carrier a minute: spanning tree alone may take 50 s
+    Landmark("nic", r"isboot: NIC: (.+)", "NIC: {0}", 75),
     Landmark("target", r"isboot: login: (.+)", "login: {0}", 30),
     Landmark("lun", r"isboot: device: (.+)", "device: {0}", 30),
     Landmark("root", r"EXT4-fs \((ublkb\w+)\): mounted filesystem", "root mounted from /dev/{0}", 60),
