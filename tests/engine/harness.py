@@ -91,16 +91,22 @@ class Engine:
         return result
 
     def play(
-        self, script: Script, agreed: NegotiatedSession | None = None, **peer_values: Any
+        self,
+        script: Script,
+        agreed: NegotiatedSession | None = None,
+        *,
+        buffer_bytes: int = 0,
+        **peer_values: Any,
     ) -> tuple[Reason, Loss]:
         """
         Attach a session whose target is `script`, and run until the lane comes back.
 
         :param agreed: what the session agreed on; session() if None
+        :param buffer_bytes: how much the sockets hold; 0: as the kernel likes
         :raises AssertionError: from the script, whatever the lane said
         """
         agreed = agreed or session()
-        ours, theirs = tcp_pair()
+        ours, theirs = tcp_pair(buffer_bytes)
         theirs.settimeout(PEER_TIMEOUT_S)
         peer = Peer(
             theirs,
@@ -153,10 +159,14 @@ def started(**values: Any) -> Iterator[Engine]:
         engine.close()
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
+def tcp_pair(buffer_bytes: int) -> tuple[socket.socket, socket.socket]:
     """Give two ends of a connection on loopback: closer to what the engine meets than a socket pair."""
+    ours = socket.socket()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname())
+        if buffer_bytes:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        ours.connect(server.getsockname())
         theirs = server.accept()[0]
     for end in (ours, theirs):
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -94,12 +94,12 @@ def test_commands_are_issued_again_in_the_order_they_came() -> None:
         commands = [peer.receive() for _ in range(6)]
         # the third is done, the first was told to come again later
         Disk(agreed).answer(peer, commands[2])
-        peer.respond(commands[0], 8)
         peer.expect(SCSI_COMMAND)
+        peer.respond(commands[0], 8)
         peer.sock.close()
 
     def second(peer: Peer) -> None:
-        commands = [peer.receive() for _ in range(5)]
+        commands = [peer.receive() for _ in range(6)]
         seen.extend(command.cdb for command in commands)
         disk = Disk(agreed)
         for command in commands:
@@ -111,7 +111,7 @@ def test_commands_are_issued_again_in_the_order_they_came() -> None:
         engine.play(first, agreed)
         assert engine.play(second, agreed)[0] == Reason.IDLE
         assert {done.result(index) for index in range(7)} == {512}
-    assert [int.from_bytes(cdb[2:10], "big") for cdb in seen] == [0, 1, 3, 4, 5]
+    assert [int.from_bytes(cdb[2:10], "big") for cdb in seen] == [0, 1, 3, 4, 5, 6]
 
 
 def test_every_tag_of_a_new_session_is_new() -> None:
@@ -183,8 +183,10 @@ def test_an_answer_before_all_data_was_sent_gives_the_buffer_back_only_then() ->
     data = random.Random(3).randbytes(1 << 20)
     with started() as engine:
         done = engine.ask(write(0, data))
-        assert engine.play(script, agreed)[0] == Reason.IDLE
+        assert engine.play(script, agreed, buffer_bytes=1 << 16)[0] == Reason.IDLE
         assert done.result(0) == -61
+        # not before the peer began to take it: until then the buffer was still being sent from
+        assert done.array[0].committed_ns - done.array[0].answered_ns > 30_000_000
     assert taken == [data]
 
 
