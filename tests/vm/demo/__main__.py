@@ -8,6 +8,7 @@ firmware's table names. Needs root; all it changes is the cache directory and a 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -150,6 +151,7 @@ def main() -> int:
     """Exit status: 0, or 1 with the stage that failed in the last line."""
     options = arguments()
     story = Story()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"isboot demo: {__doc__.strip().splitlines()[0]}", flush=True)
     try:
         with Rig("demo") as rig:
