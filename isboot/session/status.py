@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from isboot.errors import ExitStatus, RedirectError, SessionError
-from isboot.session.keys import shown
+from isboot.session.keys import parse_number, shown
 from isboot.session.pdu import ProtocolError
+from isboot.values import Portal
 
 SUCCESS = 0
 REDIRECTION = 1
@@ -93,7 +94,7 @@ def parse_target_address(text: str) -> tuple[str, int, int | None]:
     """
     address, comma, tag_text = text.partition(",")
     try:
-        tag = int(tag_text) if comma else None
+        tag = parse_number("portal group tag", tag_text, 0, 65535) if comma else None
         if address.startswith("["):
             host, bracket, rest = address[1:].partition("]")
             if not bracket:
@@ -103,17 +104,10 @@ def parse_target_address(text: str) -> tuple[str, int, int | None]:
             rest = colon + port_text
         if rest and not rest.startswith(":"):
             raise ValueError
-        port = int(rest[1:]) if rest else DEFAULT_PORT
-        is_sane = 0 < port < 65536 and (tag is None or 0 <= tag < 65536)
-        if (
-            not is_sane
-            or not 0 < len(host) <= 255
-            or not host.isascii()
-            or not host.isprintable()
-            or " " in host
-        ):
+        port = parse_number("port", rest[1:], 1, 65535) if rest else DEFAULT_PORT
+        if not 0 < len(host) <= 255 or not host.isascii() or not host.isprintable() or " " in host:
             raise ValueError
-    except ValueError:
+    except (ValueError, ProtocolError):
         raise ProtocolError(f"the address {shown(text)}, which is not HOST[:PORT][,TAG]") from None
     return host, port, tag
 
@@ -135,7 +129,7 @@ def raise_for_status(status_class: int, detail: int, keys: Mapping[str, str], do
         host, port, _ = parse_target_address(keys["TargetAddress"])
         kind = "for good" if detail == 2 else "for now"
         raise RedirectError(
-            f"{doing} was redirected {kind} to {keys['TargetAddress']}",
+            f"{doing} was redirected {kind} to {Portal(host, port)}",
             host=host, port=port, is_permanent=detail == 2,
         )  # fmt: skip
     row = lookup(status_class, detail)

@@ -10,6 +10,7 @@ from isboot.errors import ExitStatus, RedirectError
 from isboot.session import status
 from isboot.session.pdu import ProtocolError
 from isboot.session.status import LoginRefused
+from isboot.values import Portal
 
 DOING = "login to iqn.x at 192.0.2.1:3260"
 
@@ -55,6 +56,18 @@ def test_a_redirection_says_where_to(detail: int, is_permanent: bool) -> None:
     assert caught.value.is_permanent is is_permanent
 
 
+def test_a_redirection_puts_no_line_of_its_own_into_the_log() -> None:
+    # The message is printed; only the address as it was read may be in it.
+    for address in ("[2001:db8::5]:3261,7", "a.example:3261,007", "a.example:0xcbd"):
+        with pytest.raises(RedirectError) as caught:
+            status.raise_for_status(1, 1, {"TargetAddress": address}, DOING)
+        assert caught.value.message.endswith(f"to {Portal(caught.value.host, 3261)}")
+    for address in ("a.example:3260\n<3>isboot: all is lost", "a.example:3260,1\n"):
+        with pytest.raises(ProtocolError) as refused:
+            status.raise_for_status(1, 1, {"TargetAddress": address}, DOING)
+        assert refused.value.message.isprintable()
+
+
 def test_a_redirection_without_an_address_is_refused() -> None:
     with pytest.raises(ProtocolError, match="where to"):
         status.raise_for_status(1, 1, {}, DOING)
@@ -76,8 +89,14 @@ def test_target_addresses_are_read(text: str, parts: tuple[str, int, int | None]
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":3260", "h:0", "h:65536", "h:x", "[::1", "[::1]x", "h,65536", "h,", "a b", "a\nb", "h" * 256, "é"],
-)
+    [
+        "", ":3260", "h:0", "h:65536", "h:x", "[::1", "[::1]x", "h,65536", "h,", "a b", "a\nb", "h" * 256,
+        "é",
+        # what int() would take
+        "h:32_60", "h: 3260", "h:+3260", "h:3260\n", "h:３２６０", "h:3260,1_0", "h:3260, 1", "h:",
+        "h:3260,-0",
+    ],
+)  # fmt: skip
 def test_what_is_no_target_address_is_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match="HOST"):
         status.parse_target_address(text)
