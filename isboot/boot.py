@@ -116,7 +116,8 @@ def connect(
         try:
             session = connection.login(sock, path, config.initiator_name, config.policy, name, portal)
             if expected is None:
-                say(f"login: {session.target_name} at {session.portal}")
+                for line in (f"login: {session.target_name} at {session.portal}", *session.warnings):
+                    say(line)
             control = ScsiControl(sock, session)
             facts = lun.inspect(control)
             if expected is not None:
@@ -129,7 +130,7 @@ def connect(
             sock.close()
             last = redirect
             portal = Portal(redirect.host, redirect.port)
-            say(f"{path.target_name} sends us to {portal}")
+            say(redirect.message)
             if path.nic and state:
                 # bound to the NIC, a portal without a route would be looked for on the link
                 nic.configure(path.nic, [portal], carrier_timeout_s=CONNECT_TIMEOUT_S)

@@ -332,6 +332,7 @@ class NegotiatedSession:
     max_outstanding_r2t: int
     time2wait_s: int
     time2retain_s: int
+    warnings: tuple[str, ...] = ()  #: what the target does against the standard, a line each
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class Connection:
         Give the next PDU.
 
         :raises ConnectionLost: closed, failed, or the deadline passed
-        :raises SessionError: bytes that are no legal PDU (exit 65)
+        :raises SessionError: bytes that are no legal PDU (exit 65), a digest that does not fit (75)
         """
         try:
             header = self._read(pdu.BHS_BYTES, deadline)
@@ -96,8 +96,8 @@ class Connection:
         """Give the error of a peer that breaks the standard, with what was being done."""
         return SessionError(
             f"{self.doing}: the target breaks the standard: {error.message}",
-            hint="is this an iSCSI target? its log may say more",
-            exit_status=ExitStatus.MALFORMED,
+            hint=error.hint or "is this an iSCSI target? its log may say more",
+            exit_status=error.exit_status,
         )
 
     def _wait(self, events: int, deadline: Deadline) -> None:
@@ -254,6 +254,7 @@ def _login(
         max_outstanding_r2t=values["MaxOutstandingR2T"],
         time2wait_s=values["DefaultTime2Wait"],
         time2retain_s=values["DefaultTime2Retain"],
+        warnings=outcome.warnings,
     )
 
 

@@ -184,35 +184,44 @@ def parse(key: Key, value: str) -> Any:
     return parse_number(key.name, value, key.low, key.high)
 
 
-def conclude(key: Key, offered: str, answer: str) -> Any:
+def conclude(key: Key, offered: str, answer: str) -> tuple[Any, str]:
     """
     Give what the answer to our offer comes to.
 
-    :raises ProtocolError: the answer is outside what the offer left open
+    An answer beyond the offer (more than our number where the lower counts) breaks the standard, but leaves
+    no doubt: the result follows from both sides' words, and it is never more than what we can do.
+
+    :return: the value, and a warning: "" unless the target answered beyond the offer
+    :raises ProtocolError: the answer is none of the key's type or range, or a choice that was not offered
     :source: RFC 7143 §6.2.1 (lists), §6.2.2 (simple values); NotUnderstood, Irrelevant and Reject leave the
         key at its default, §6.2
     """
     if answer in ANSWERS_WITHOUT_VALUE:
-        return parse(key, key.default)
+        return parse(key, key.default), ""
     value = parse(key, answer)
     if key.result is Result.LIST:
         if answer not in offered.split(","):
             raise ProtocolError(f"{key.name}={shown(answer)}, which was not among those offered ({offered})")
-        return value
+        return value, ""
     if key.result is Result.DECLARATIVE:
-        return value
-    ours = parse(key, offered)
-    expected = {
-        Result.AND: lambda: ours and value,
-        Result.OR: lambda: ours or value,
-        Result.LOWER: lambda: min(ours, value),
-        Result.HIGHER: lambda: max(ours, value),
+        return value, ""
+    result = _combine(key, parse(key, offered), value)
+    if value == result:
+        return result, ""
+    return result, f"the target answers {key.name}={answer} to an offer of {offered}: {_text(result)} is used"
+
+
+def _combine(key: Key, ours: Any, theirs: Any) -> Any:
+    return {
+        Result.AND: lambda: ours and theirs,
+        Result.OR: lambda: ours or theirs,
+        Result.LOWER: lambda: min(ours, theirs),
+        Result.HIGHER: lambda: max(ours, theirs),
     }[key.result]()
-    if value != expected:
-        raise ProtocolError(
-            f"{key.name}={answer} in answer to an offer of {offered}, though the result is {key.result.value}"
-        )
-    return value
+
+
+def _text(value: bool | int) -> str:
+    return ("Yes" if value else "No") if isinstance(value, bool) else str(value)
 
 
 def respond(key: Key, offer: str) -> tuple[str | None, Any]:
@@ -230,12 +239,5 @@ def respond(key: Key, offer: str) -> tuple[str | None, Any]:
     value = parse(key, offer)
     if key.result is Result.DECLARATIVE:
         return None, value
-    ours = parse(key, key.ours or key.default)
-    result: Any
-    if key.result is Result.AND:
-        result = ours and value
-    elif key.result is Result.OR:
-        result = ours or value
-    else:
-        result = min(ours, value) if key.result is Result.LOWER else max(ours, value)
-    return (("Yes" if result else "No") if isinstance(result, bool) else str(result)), result
+    result = _combine(key, parse(key, key.ours or key.default), value)
+    return _text(result), result

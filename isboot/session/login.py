@@ -5,6 +5,9 @@ The login phase as a state machine that does no I/O: a response goes in, the nex
 
 A negotiation text longer than one PDU is split on the way out and put together on the way in (C bit, §6.2);
 while a text is split, each PDU but the last is answered by an empty one.
+
+What a target does that the standard forbids, but that leaves no doubt, is a warning of the outcome: a machine
+must boot from it.
 """
 
 from __future__ import annotations
@@ -73,6 +76,7 @@ class LoginOutcome:
     cmd_sn: int
     exp_stat_sn: int
     max_cmd_sn: int
+    warnings: tuple[str, ...] = ()  #: what the target does against the standard, a line each
 
 
 def offers_of(policy: Policy, *, is_discovery: bool = False) -> dict[str, str]:
@@ -113,8 +117,9 @@ class Login:
     _values: dict[str, Any] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
     _tpgt: int = 0
-    _exp_stat_sn: int = 0
+    _exp_stat_sn: int | None = None  #: None before the first response, which sets it
     _rounds: int = 0
+    _warnings: list[str] = field(default_factory=list)
 
     def first(self) -> LoginRequest:
         """Give the first request: who we are, what we want, which authentication we offer."""
@@ -147,7 +152,8 @@ class Login:
         if response.is_continued:
             # The empty request that fetches the rest does not ask for the end of the stage, nor does it take
             # back that the one before did: a target may end it at once, or when asked again.
-            return self._request(b"")
+            # While our own text is split its rest comes first: an empty request without C would be its end.
+            return self._flush() if self._outgoing else self._request(b"")
         pairs = keys.decode_text(bytes(self._incoming))
         self._incoming.clear()
         if self._outgoing:
@@ -194,7 +200,7 @@ class Login:
             isid=self.parameters.isid,
             cid=self.parameters.cid,
             cmd_sn=self.parameters.cmd_sn,
-            exp_stat_sn=self._exp_stat_sn,
+            exp_stat_sn=self._exp_stat_sn or 0,
             data=data,
         )
 
@@ -205,9 +211,17 @@ class Login:
             raise ProtocolError(
                 f"a Login Response to task {response.initiator_task_tag:#x}, which is not ours"
             )
-        self._exp_stat_sn = (response.stat_sn + 1) & 0xFFFFFFFF
         if response.status_class != status.SUCCESS:
             return  # the rest of the header means nothing then, RFC 7143 §11.13
+        if response.isid != self.parameters.isid:
+            raise ProtocolError(
+                f"a Login Response with ISID {response.isid.hex()} where {self.parameters.isid.hex()} is ours"
+            )
+        # RFC 7143 §11.13.3: the first response sets StatSN, the next carry one more each. The kernel's and
+        # iPXE's initiators take any, so nobody would have noticed a target that counts otherwise.
+        if self._exp_stat_sn not in (None, response.stat_sn):
+            self._warn(f"a Login Response with StatSN {response.stat_sn} where {self._exp_stat_sn} was due")
+        self._exp_stat_sn = (response.stat_sn + 1) & 0xFFFFFFFF
         if response.version_active != 0:
             raise ProtocolError(f"version {response.version_active} of iSCSI chosen, though we offer 0 alone")
         if response.current_stage != self._stage:
@@ -224,6 +238,9 @@ class Login:
                 raise ProtocolError(
                     f"a transit to stage {response.next_stage}, though we asked for {following}"
                 )
+
+    def _warn(self, message: str) -> None:
+        self._warnings.append(f"{self.parameters.doing}: {message}")
 
     def _take_security(
         self, pairs: list[tuple[str, str]], transit: bool
@@ -268,7 +285,9 @@ class Login:
             offered = self.parameters.offers.get(name)
             if offered is not None:
                 self._check_required(name, value)
-                self._values[name] = keys.conclude(key, offered, value)
+                self._values[name], warning = keys.conclude(key, offered, value)
+                if warning:
+                    self._warn(warning)
                 continue
             if self.parameters.is_discovery and not key.is_for_discovery:
                 replies.append((name, keys.IRRELEVANT))
@@ -310,8 +329,9 @@ class Login:
             target_portal_group_tag=self._tpgt,
             values=values,
             cmd_sn=self.parameters.cmd_sn,
-            exp_stat_sn=self._exp_stat_sn,
+            exp_stat_sn=self._exp_stat_sn or 0,
             max_cmd_sn=response.max_cmd_sn,
+            warnings=tuple(self._warnings),
         )
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from isboot import boot
 from isboot.errors import ExitStatus, IdentityError, SessionError
 from isboot.network.connect import connect
 from isboot.session import connection, discovery, fence, identity, isid, lun
 from isboot.session.control import Control
 from isboot.session.fence import Fence
 from isboot.session.status import LoginRefused
-from isboot.values import Credentials, LunFacts, PathConfig, Policy, Portal, Secret
+from isboot.values import BootConfig, Credentials, LunFacts, PathConfig, Policy, Portal, Secret
 from tests.fakes.disk import Disk
 from tests.fakes.login import Limits
 from tests.fakes.target import FakeTarget
@@ -79,6 +80,17 @@ def attached(path: PathConfig, policy: Policy | None = None, lane: int = 0) -> I
             sock.close()
 
 
+def connect_as_a_boot_does(path: PathConfig) -> tuple[boot.Attached, list[str]]:
+    """Take the road of boot.py; give what it came to and what was said on the way."""
+    said: list[str] = []
+    config = BootConfig("URL", INITIATOR, (), (path,), Policy(), is_boot=False)
+    try:
+        return boot.connect(config, path, {}, 0, said.append, expected=None), said
+    except SessionError as error:
+        error.message += f"; said before: {said}"
+        raise
+
+
 def look(path: PathConfig, policy: Policy | None = None) -> LunFacts:
     with attached(path, policy) as control:
         facts = lun.inspect(control)
@@ -131,6 +143,46 @@ def test_chap_with_tgtd(tgtd: Tgtd, credentials: Credentials) -> None:
 def test_chap_with_istgt(tmp_path: Path, method: str, credentials: Credentials) -> None:
     with started_istgt(tmp_path, method) as target:
         assert look(path_to(target.port, LUN_0, credentials)).vendor == "FreeBSD"
+
+
+@pytest.mark.parametrize("credentials", [None, ALICE, MUTUAL], ids=["none", "one-way", "mutual"])
+def test_targets_we_know_log_us_in_without_a_warning(
+    tgtd: Tgtd, tmp_path: Path, credentials: Credentials | None
+) -> None:
+    # ISID and StatSN of every Login Response are looked at: both targets get them right, with digests, too.
+    if credentials:
+        add_accounts(tgtd)
+    with attached(path_to(tgtd.port, credentials=credentials)) as control:
+        assert control.session.warnings == ()
+    method = "None" if credentials is None else "CHAP Mutual" if credentials.is_mutual else "CHAP"
+    policy = Policy(header_digest=True, data_digest=True)
+    with (
+        started_istgt(tmp_path, method) as target,
+        attached(path_to(target.port, LUN_0, credentials), policy) as control,
+    ):
+        assert control.session.warnings == ()
+
+
+@pytest.mark.parametrize("credentials", [ALICE, MUTUAL], ids=["one-way", "mutual"])
+def test_a_boot_logs_in_with_chap_and_says_what_it_tries(tgtd: Tgtd, credentials: Credentials) -> None:
+    add_accounts(tgtd)
+    path = path_to(tgtd.port, credentials=credentials)
+    found, said = connect_as_a_boot_does(path)
+    found.sock.close()
+    assert found.facts.vendor == "IET"
+    # tgt 1.0.85 trips over the list of algorithms: what is said names the reason, no portal it is sent to
+    assert all("trying again with CHAP's MD5 alone" in line for line in said[:-1])
+    assert said[-1] == f"login: {path.target_name} at {path.portal}"
+
+
+def test_a_boot_with_a_wrong_secret_ends_as_not_permitted(tgtd: Tgtd) -> None:
+    add_accounts(tgtd)
+    with pytest.raises(LoginRefused, match="authentication failure") as caught:
+        connect_as_a_boot_does(path_to(tgtd.port, credentials=WRONG))
+    assert caught.value.exit_status is ExitStatus.NOT_PERMITTED
+    assert "sends us to" not in caught.value.message
+    assert "with CHAP's MD5 alone" in caught.value.message
+    assert "alice-has" not in caught.value.message
 
 
 @pytest.mark.parametrize(

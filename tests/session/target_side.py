@@ -10,6 +10,7 @@ from isboot.session.pdu import LoginRequest, LoginResponse
 from isboot.values import Credentials, Policy, Secret
 from tests.fakes.login import Account, Limits, LoginSide
 
+ISID = bytes([0x80, 1, 2, 3, 4, 5])
 TARGET = "iqn.2026-11.org.example:fake"
 ALICE = Credentials("alice", Secret(b"alice-has-a-secret"))
 MUTUAL = Credentials("alice", Secret(b"alice-has-a-secret"), "disk", Secret(b"the-disk-has-another"))
@@ -20,7 +21,7 @@ def parameters(policy: Policy | None = None, **changes: Any) -> LoginParameters:
     values: dict[str, Any] = {
         "initiator_name": "iqn.2026-11.org.example:host",
         "target_name": TARGET,
-        "isid": bytes([0x80, 1, 2, 3, 4, 5]),
+        "isid": ISID,
         "doing": f"login to {TARGET} at 192.0.2.1:3260",
         "credentials": None,
         "offers": offers_of(policy or Policy()),
@@ -30,6 +31,12 @@ def parameters(policy: Policy | None = None, **changes: Any) -> LoginParameters:
 
 def target_side(account: Account | None = None, **limits: Any) -> LoginSide:
     return LoginSide(Limits(**limits), account, tsih=7, known_targets=(TARGET,))
+
+
+def respond(text: str, **fields: Any) -> LoginResponse:
+    """Give a response with these keys, separated by blanks."""
+    data = b"".join(pair.encode() + b"\0" for pair in text.split())
+    return LoginResponse(data=data, **({"isid": ISID} | fields))
 
 
 def talk(machine: Login, side: LoginSide) -> tuple[LoginOutcome, list[LoginRequest], list[LoginResponse]]:

@@ -10,11 +10,11 @@ from isboot.errors import ExitStatus, SessionError
 from isboot.session import chap, keys
 from isboot.session.authenticate import AlgorithmsRefused
 from isboot.session.login import Login
-from isboot.session.pdu import LoginRequest, LoginResponse, ProtocolError
+from isboot.session.pdu import LoginRequest, ProtocolError
 from isboot.session.status import LoginRefused
 from isboot.values import Credentials, Secret
 from tests.fakes.login import Account
-from tests.session.target_side import ACCOUNT, ALICE, MUTUAL, parameters, talk, target_side
+from tests.session.target_side import ACCOUNT, ALICE, MUTUAL, parameters, respond, talk, target_side
 
 MD5 = chap.BY_NUMBER[5]
 
@@ -22,10 +22,6 @@ MD5 = chap.BY_NUMBER[5]
 def said(request: LoginRequest | None) -> dict[str, str]:
     assert request is not None
     return dict(keys.decode_text(request.data))
-
-
-def respond(text: str, **fields: object) -> LoginResponse:
-    return LoginResponse(data=b"".join(p.encode() + b"\0" for p in text.split()), **fields)  # type: ignore[arg-type]
 
 
 def challenged(credentials: Credentials = ALICE) -> Login:

@@ -237,3 +237,18 @@ def test_the_secret_is_nowhere_on_the_wire_or_in_an_error() -> None:
     assert SECRET not in sent
     assert SECRET.hex().encode() not in sent
     assert SECRET.decode() not in caught.value.message + caught.value.hint + repr(caught.value) + repr(path)
+
+
+def test_what_a_lax_target_answered_is_told_with_the_session() -> None:
+    def lax(response: LoginResponse) -> LoginResponse:
+        return replace(response, data=response.data.replace(b"DefaultTime2Wait=2", b"DefaultTime2Wait=0"))
+
+    with FakeTarget() as target, connected(target) as sock:
+        target.alter(LoginResponse, lax, times=None)
+        session = log_in(sock, path_to(target))
+    assert session.time2wait_s == 2
+    (warning,) = session.warnings
+    assert warning == (
+        f"login to {target.name} at 127.0.0.1:{target.port}: the target answers DefaultTime2Wait=0"
+        " to an offer of 2: 2 is used"
+    )

@@ -14,17 +14,21 @@ from isboot.session.login import FULL_FEATURE, OPERATIONAL, SECURITY, Login, off
 from isboot.session.pdu import LoginRequest, LoginResponse, ProtocolError
 from isboot.session.status import LoginRefused
 from isboot.values import Policy
-from tests.session.target_side import ACCOUNT, ALICE, MUTUAL, TARGET, parameters, talk, target_side
+from tests.session.target_side import (
+    ACCOUNT,
+    ALICE,
+    ISID,
+    MUTUAL,
+    TARGET,
+    parameters,
+    respond,
+    talk,
+    target_side,
+)
 
 
 def said(request: LoginRequest) -> dict[str, str]:
     return dict(keys.decode_text(request.data))
-
-
-def respond(text: str, **fields: object) -> LoginResponse:
-    """Give a response with these keys, separated by blanks."""
-    data = b"".join(pair.encode() + b"\0" for pair in text.split())
-    return LoginResponse(data=data, **fields)  # type: ignore[arg-type]
 
 
 def at_operational_stage() -> Login:
@@ -159,7 +163,7 @@ def test_offers_of_the_target_in_a_discovery_session_are_answered() -> None:
 @pytest.mark.parametrize(
     ("text", "fields", "complaint"),
     [
-        ("MaxBurstLength=9999999", {}, "MaxBurstLength=9999999 in answer to an offer of 1048576"),
+        ("MaxBurstLength=99999999", {}, "MaxBurstLength=99999999, which is outside 512"),
         ("MaxRecvDataSegmentLength=1", {}, "MaxRecvDataSegmentLength=1, which is outside 512"),
         ("HeaderDigest=CRC32C", {}, "HeaderDigest='CRC32C', which was not among those offered"),
         ("ImmediateData=Maybe", {}, "ImmediateData='Maybe' where Yes or No was due"),
@@ -169,6 +173,7 @@ def test_offers_of_the_target_in_a_discovery_session_are_answered() -> None:
         ("", {"transit": True, "is_continued": True}, r"both continued \(C\)"),
         ("", {"transit": True, "next_stage": 1}, "transit to stage 1"),
         ("", {"initiator_task_tag": 5}, "task 0x5"),
+        ("", {"isid": bytes(6)}, "ISID 000000000000 where 800102030405 is ours"),
         ("", {"transit": True, "next_stage": 3}, "TSIH 0"),
         ("A", {}, "key=value"),
     ],
@@ -204,7 +209,7 @@ def test_an_endless_negotiation_ends() -> None:
 
 def test_an_endless_text_ends() -> None:
     machine = at_operational_stage()
-    part = LoginResponse(current_stage=1, is_continued=True, data=b"A=" + b"x" * 8190)
+    part = LoginResponse(isid=ISID, current_stage=1, is_continued=True, data=b"A=" + b"x" * 8190)
     for _ in range(8):
         assert machine.next(part) is not None
     with pytest.raises(ProtocolError, match="65536 bytes"):
@@ -216,6 +221,51 @@ def test_an_answer_to_half_a_text_is_refused() -> None:
     machine.first()
     with pytest.raises(ProtocolError, match="not complete"):
         machine.next(respond("AuthMethod=None"))
+
+
+def test_a_continued_response_to_half_a_text_gets_the_rest_first() -> None:
+    machine = Login(parameters(max_segment_bytes=64))
+    text, request = b"", machine.first()
+    # An empty request without C would say that our text ends where it was cut.
+    while request.is_continued:
+        text += request.data
+        following = machine.next(respond("", is_continued=True))
+        assert following is not None
+        assert following.data
+        request = following
+    text += request.data
+    assert dict(keys.decode_text(text))["AuthMethod"] == "None"
+    assert request.transit
+    fetched = machine.next(respond("TargetAlias=disk", is_continued=True))
+    assert fetched is not None
+    assert (fetched.data, fetched.is_continued, fetched.transit) == (b"", False, False)
+
+
+def test_a_target_that_is_lax_with_its_answers_is_logged_in_to_with_a_warning() -> None:
+    machine = at_operational_stage()
+    text = "MaxBurstLength=9999999 DefaultTime2Wait=0"
+    assert machine.next(respond(text, transit=True, current_stage=1, next_stage=3, tsih=1, stat_sn=1)) is None
+    outcome = machine.outcome
+    assert outcome is not None
+    assert (outcome.values["MaxBurstLength"], outcome.values["DefaultTime2Wait"]) == (1048576, 2)
+    doing = machine.parameters.doing
+    assert outcome.warnings == (
+        f"{doing}: the target answers MaxBurstLength=9999999 to an offer of 1048576: 1048576 is used",
+        f"{doing}: the target answers DefaultTime2Wait=0 to an offer of 2: 2 is used",
+    )
+
+
+@pytest.mark.parametrize(("first", "second"), [(7, 8), (0xFFFFFFFF, 0), (7, 7), (7, 20)])
+def test_status_numbers_that_do_not_follow_each_other_are_a_warning(first: int, second: int) -> None:
+    machine = Login(parameters())
+    machine.first()
+    machine.next(respond("", transit=True, current_stage=0, next_stage=1, stat_sn=first))
+    machine.next(respond("", transit=True, current_stage=1, next_stage=3, tsih=1, stat_sn=second))
+    assert machine.outcome is not None
+    assert machine.outcome.exp_stat_sn == second + 1
+    due = (first + 1) & 0xFFFFFFFF
+    warning = f"{machine.parameters.doing}: a Login Response with StatSN {second} where {due} was due"
+    assert machine.outcome.warnings == (() if second == due else (warning,))
 
 
 def test_a_refusal_counts_whatever_else_is_in_the_response() -> None:
