@@ -15,7 +15,7 @@ from isboot.errors import ExitStatus, SessionError
 from isboot.session import pdu
 from isboot.session.commands import Answer
 from isboot.session.connection import Connection, ConnectionLost, Deadline
-from isboot.session.pdu import RESERVED_TAG, Pdu, ProtocolError
+from isboot.session.pdu import RESERVED_TAG, Pdu, ProtocolError, StatusGap
 from isboot.values import NegotiatedSession
 
 DEFAULT_TIMEOUT_MS = 15_000
@@ -76,7 +76,8 @@ class Control:
     :param timeout_ms: for each exchange
 
     Every method raises ConnectionLost (exit 75: closed, broken, late, the target takes its leave) or
-    SessionError (exit 65: bytes that break the standard). After either the socket is of no use.
+    SessionError (exit 65: bytes that break the standard; 75: bytes damaged or lost, which a new session
+    cures). After either the socket is of no use.
     """
 
     def __init__(
@@ -226,7 +227,7 @@ class Control:
         )
         if has_status:
             if message.stat_sn != self._exp_stat_sn:
-                raise ProtocolError(f"StatSN {message.stat_sn} where {self._exp_stat_sn} was due")
+                raise StatusGap(f"StatSN {message.stat_sn} where {self._exp_stat_sn} was due")
             self._exp_stat_sn = (self._exp_stat_sn + 1) & 0xFFFFFFFF
         # RFC 7143 §4.2.2.1: a MaxCmdSN below ExpCmdSN - 1 is ignored, as is one that goes back.
         if not is_after(message.exp_cmd_sn - 1, message.max_cmd_sn) and is_after(

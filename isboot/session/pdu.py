@@ -25,8 +25,25 @@ class ProtocolError(SessionError):
         super().__init__(message, exit_status=ExitStatus.MALFORMED)
 
 
-class DigestError(ProtocolError):
+class LostInTransit(ProtocolError):  # noqa: N818 - what happened
+    """
+    Bytes were damaged or left out on the way. At ErrorRecoveryLevel 0 a new session cures that (exit 75).
+
+    :source: RFC 7143 §7.1.4.1
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.hint = "a new session cures it; if it comes back again and again, look at network and target"
+        self.exit_status = ExitStatus.TRY_AGAIN
+
+
+class DigestError(LostInTransit):
     """A header or data digest does not fit what it covers."""
+
+
+class StatusGap(LostInTransit):
+    """StatSN is not the one due: the status of a command was lost, or came twice."""
 
 
 # --- the rows ----------------------------------------------------------------------------------------------

@@ -144,7 +144,6 @@ def test_a_reject_says_why() -> None:
         ({"data": bytes(1024)}, "1024 bytes of data where 512 were asked for"),
         ({"initiator_task_tag": 0x1234}, "task 0x1234, which is not ours"),
         ({"data_sn": 1}, "DataSN 1 where 0 was due"),
-        ({"stat_sn": 99}, "StatSN 99 where 3 was due"),
     ],
 )
 def test_lies_in_data_in_are_found(change: dict[str, object], complaint: str) -> None:
@@ -178,8 +177,19 @@ def test_a_wrong_digest_ends_the_session(byte: int) -> None:
     policy = Policy(header_digest=True, data_digest=True)
     with FakeTarget(unit_attentions=[]) as target, session_with(target, policy=policy) as control:
         target.alter(DataIn, corrupt(byte))
-        with pytest.raises(SessionError, match="digest"):
+        with pytest.raises(SessionError, match="digest") as caught:
             control.execute(read_16(1), 512)
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+    assert "new session" in caught.value.hint
+
+
+@pytest.mark.parametrize("stat_sn", [99, 2])
+def test_a_status_that_was_lost_is_cured_by_a_new_session(stat_sn: int) -> None:
+    with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
+        target.alter(DataIn, lambda message: replace(message, stat_sn=stat_sn))
+        with pytest.raises(SessionError, match=f"StatSN {stat_sn} where 3 was due") as caught:
+            control.execute(read_16(1), 512)
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
 
 
 def test_a_connection_lost_under_a_command_is_told() -> None:
