@@ -119,7 +119,7 @@ def connect(
                 for line in (f"login: {session.target_name} at {session.portal}", *session.warnings):
                     say(line)
             control = ScsiControl(sock, session)
-            facts = lun.inspect(control)
+            facts = lun.inspect(control, expected)
             if expected is not None:
                 identity.check(expected, facts)
                 if fence.fence(control, session.lun) is not fence.Fence.COMPLETE:

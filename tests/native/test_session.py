@@ -124,7 +124,7 @@ def test_a_disk_of_istgt_is_what_it_was_made(tmp_path: Path, has_digests: bool) 
         assert (facts.capacity_blocks, facts.block_size_bytes) == (16384, 4096)
         assert "istgt's default serial" in identity.weakness(facts)
         assert fence.fence(control, LUN_0) is Fence.COMPLETE
-        identity.check(facts, lun.inspect(control))
+        assert lun.inspect(control, facts) == facts
         control.logout()
 
 
@@ -272,7 +272,7 @@ def test_the_same_isid_takes_the_place_of_the_old_session(tgtd: Tgtd) -> None:
     with attached(path_to(tgtd.port)) as old, attached(path_to(tgtd.port)) as new:
         facts = lun.inspect(new)
         assert fence.fence(new, LUN_1) is Fence.COMPLETE
-        identity.check(facts, lun.inspect(new))
+        assert lun.inspect(new, facts) == facts
         with pytest.raises(SessionError):
             old.ping()
         assert tgtd.show().count("Initiator: " + INITIATOR) == 1

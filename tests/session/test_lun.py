@@ -101,6 +101,81 @@ def test_where_no_caching_page_tells_a_flush_does(flush: Callable[[bytes], Answe
     assert facts_of(Disk(answers=answers)).has_volatile_cache is has_cache
 
 
+# --- again, on a new session -------------------------------------------------------------------------------
+
+
+def commands_of_inspecting(disk: Disk, known: LunFacts | None) -> tuple[list[str], LunFacts]:
+    """Give the commands by name, without those a unit attention had repeated, and the facts."""
+    with FakeTarget(disk=disk, unit_attentions=[]) as target, session_with(target) as control:
+        facts = lun.inspect(control, known)
+        cdbs = [command.cdb for command in target.received(ScsiCommand)]
+    return [
+        f"{cdb[0]:02x}" + (f" page {cdb[2]:02x}" if cdb[0] == INQUIRY and cdb[1] else "") for cdb in cdbs
+    ], facts
+
+
+def test_on_a_reconnect_only_the_identity_is_asked() -> None:
+    first, facts = commands_of_inspecting(Disk(), None)
+    again, same = commands_of_inspecting(Disk(), facts)
+    assert len(first) == 10
+    assert again == ["9e", "12 page 80", "12 page 83"]
+    assert same == facts
+
+
+def test_on_a_reconnect_no_flush_is_tried() -> None:
+    silent = {MODE_SENSE_6: unsupported, MODE_SENSE_10: unsupported}
+    _, facts = commands_of_inspecting(Disk(answers=silent), None)
+    assert facts.has_volatile_cache
+    disk = Disk(answers=silent)
+    _, same = commands_of_inspecting(disk, facts)
+    assert same.has_volatile_cache
+    assert disk.flushes == 0
+
+
+@pytest.mark.parametrize(
+    ("disk", "name", "value"),
+    [
+        (Disk(serial="other"), "serial", "other"),
+        (Disk(capacity_blocks=4096), "capacity_blocks", 4096),
+        (Disk(block_size=4096, capacity_blocks=256), "block_size_bytes", 4096),
+        (Disk(pages={0x83: b"\0\x83\0\0"}), "designators", ()),
+    ],
+)
+def test_on_a_reconnect_another_disk_shows(disk: Disk, name: str, value: object) -> None:
+    _, known = commands_of_inspecting(Disk(), None)
+    assert getattr(commands_of_inspecting(disk, known)[1], name) == value
+
+
+def test_a_disk_that_had_no_name_is_asked_whether_it_has_one_now() -> None:
+    nameless = Disk(pages={0: b"\0\0\0\x01\0"})
+    _, known = commands_of_inspecting(nameless, None)
+    assert (known.serial, known.designators) == ("", ())
+    again, _ = commands_of_inspecting(nameless, known)
+    assert again == ["9e", "12 page 00"]
+    assert commands_of_inspecting(Disk(), known)[1].serial == "fake0001"
+
+
+def test_on_a_reconnect_a_page_that_fails_is_no_other_disk() -> None:
+    _, known = commands_of_inspecting(Disk(), None)
+    with (
+        FakeTarget(disk=Disk(answers={INQUIRY: lambda cdb: failure(0x0B, 0x44, 0)})) as target,
+        session_with(target) as control,
+        pytest.raises(SessionError, match="INQUIRY of page 0x80 is answered CHECK CONDITION"),
+    ):
+        lun.inspect(control, known)
+
+
+def test_on_a_reconnect_a_missing_lun_is_missing() -> None:
+    _, known = commands_of_inspecting(Disk(), None)
+    with (
+        FakeTarget() as target,
+        session_with(target, lun=LUN_7) as control,
+        pytest.raises(SessionError, match="LUN 7 is not there") as caught,
+    ):
+        lun.inspect(control, known)
+    assert caught.value.exit_status is ExitStatus.NOTHING_THERE
+
+
 @pytest.mark.parametrize(
     ("disk", "text"),
     [
