@@ -26,6 +26,7 @@ LOAD = (
     " --runtime={seconds} --output-format=json --output=/run/load.json"
 )
 LOAD_S = 25
+LOAD_TIMEOUT_S = 60
 
 TRACE_S = 6
 TRACE = f"isboot trace latency --duration {TRACE_S}"
@@ -119,14 +120,35 @@ class Work:
         self.tell(f"caches dropped, {came_mib} MiB read from the disk, the same: sha256 {read[:16]}...")
         self.ask(f"rm {FILE}")
 
+    def disk_numbers(self) -> list[int]:
+        """Give /sys/block/ublkb0/stat: I/Os, merges, sectors, ms of reads; the same of writes; in flight."""
+        return [int(word) for word in self.guest.channel.read("/sys/block/ublkb0/stat").split()]
+
     def read_bytes(self) -> int:
-        """Bytes read from the disk so far (Documentation/block/stat.rst: the third number, in sectors)."""
-        return int(self.guest.channel.read("/sys/block/ublkb0/stat").split()[2]) * 512
+        """Bytes read from the disk so far."""
+        return self.disk_numbers()[2] * 512
+
+    def wait_for_load(self) -> None:
+        """
+        Wait until fio has laid its file out and keeps the disk busy.
+
+        :raises RigError: it does not within LOAD_TIMEOUT_S
+        """
+        deadline = time.monotonic() + LOAD_TIMEOUT_S
+        begun = self.disk_numbers()
+        while True:
+            now = self.disk_numbers()
+            # laying out writes only
+            if now[0] - begun[0] > 100 and now[8]:
+                return
+            if time.monotonic() > deadline:
+                raise RigError(f"fio does not get going within {LOAD_TIMEOUT_S} s")
+            time.sleep(0.2)
 
     def break_and_recover(self) -> None:
         self.tell(f"fio writes, reads and compares for {LOAD_S} s")
         load = self.guest.channel.start(LOAD.format(seconds=LOAD_S), LOAD_S + 120)
-        time.sleep(2)
+        self.wait_for_load()
         self.story.begin("outage")
         self.stop_target()
         self.story.begin("kill -9")
