@@ -64,6 +64,17 @@ static bool mentions(const char *pid, const char *name, const char *format, dev_
 	return found;
 }
 
+static bool shares_namespace(const char *pid)
+{
+	char path[64], theirs[64], ours[64];
+	ssize_t length;
+
+	(void)snprintf(path, sizeof(path), "/proc/%.20s/ns/mnt", pid);
+	length = readlink(path, theirs, sizeof(theirs));
+	return length > 0 && readlink("/proc/self/ns/mnt", ours, sizeof(ours)) == length &&
+	       memcmp(ours, theirs, (size_t)length) == 0;
+}
+
 static void say_holder(const char *pid, dev_t device)
 {
 	char path[64], name[32] = "?";
@@ -83,7 +94,7 @@ static void say_holder(const char *pid, dev_t device)
 			 : mentions(pid, "maps", "x", device)      ? "a mapped file"
 			 : mentions(pid, "mountinfo", "u", device) ? "its mount namespace"
 								   : NULL;
-	if (by && atoi(pid) != getpid())
+	if (by && (strcmp(by, "its mount namespace") != 0 || !shares_namespace(pid)) && atoi(pid) != getpid())
 		say("shutdown: process %s (%s) holds it by %s", pid, name, by);
 }
 

@@ -24,7 +24,7 @@
 #include "boot.h"
 
 #define OLD_ROOT "/oldroot"
-enum { UNMOUNT_ROUNDS = 100, ROUND_MS = 100, FINISH_TIMEOUT_MS = 60 * 1000 };
+enum { UNMOUNT_ROUNDS = 100, PATIENT_ROUNDS = 10, ROUND_MS = 100, FINISH_TIMEOUT_MS = 60 * 1000 };
 
 static const struct {
 	const char *verb;
@@ -36,8 +36,13 @@ static const struct {
 	{ "kexec", LINUX_REBOOT_CMD_KEXEC },
 };
 
-/* Unmounts what it can under /oldroot, the deepest first; gives what is left. */
-static int unmount_all(char *last, size_t size)
+/*
+ * Unmounts what it can under /oldroot, the deepest first; gives what is left.
+ *
+ * systemd leaves the old /dev there, which any process that was started with /dev/null as its input keeps busy:
+ * what is not the root itself may be detached, it holds no data.
+ */
+static int unmount_all(bool is_patient, char *last, size_t size)
 {
 	static char points[128][PATH_MAX];
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
@@ -53,11 +58,14 @@ static int unmount_all(char *last, size_t size)
 	free(line);
 	if (mounts)
 		(void)fclose(mounts);
-	while (count-- > 0)
-		if (umount2(points[count], 0) != 0) {
+	while (count-- > 0) {
+		bool is_root = strcmp(points[count], OLD_ROOT) == 0;
+
+		if (umount2(points[count], is_root || is_patient ? 0 : MNT_DETACH) != 0) {
 			(void)snprintf(last, size, "%s: %s", points[count], strerror(errno));
 			left++;
 		}
+	}
 	return left;
 }
 
@@ -73,7 +81,7 @@ int shut_down(const char *verb)
 			command = verbs[i].command;
 	/* processes killed a moment ago may still be on their way out: their files close when they end */
 	for (int i = 0; i < UNMOUNT_ROUNDS && !is_unmounted; i++) {
-		is_unmounted = unmount_all(last, sizeof(last)) == 0;
+		is_unmounted = unmount_all(i < PATIENT_ROUNDS, last, sizeof(last)) == 0;
 		if (!is_unmounted)
 			(void)nanosleep(&round, NULL);
 	}

@@ -49,6 +49,11 @@ static int become(char **arguments)
 	const char *socket = getenv("NOTIFY_SOCKET");
 	char *program = arguments[0];
 
+	/* the /dev/null systemd gave us lies on the host's /dev, which would keep the root from being unmounted */
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null >= 0)
+		(void)dup2(null, STDIN_FILENO);
 	if (socket) {
 		(void)strncat(notify, socket, sizeof(notify) - strlen(notify) - 1);
 		environment[6] = notify;
