@@ -161,9 +161,13 @@ int isboot_lane_start(isboot_lane *lane, struct isboot_error *error)
 	lane->has_ring = true;
 	(void)io_uring_register_ring_fd(&lane->ring); /* saves a look-up per enter; refused before 5.18 */
 	lane->now_ns = isboot_now_ns();
-	ISBOOT_PROBE_LANE_STARTED(lane->setup.device_id, lane->setup.index,
-				  lane->setup.shared->worker_generation, lane->now_ns);
 	return 0;
+}
+
+void isboot_lane_serves(struct isboot_lane *lane)
+{
+	ISBOOT_PROBE_LANE_STARTED(lane->setup.device_id, lane->setup.index,
+				  lane->setup.shared->worker_generation, isboot_now_ns());
 }
 
 void isboot_lane_probe_attempt(isboot_lane *lane, uint32_t attempt, int32_t code)

@@ -292,6 +292,8 @@ void isboot_ublk_completed(struct isboot_lane *lane, uint32_t slot, int result);
 /* lane.c */
 int isboot_fail(struct isboot_error *error, int code, const char *what);
 uint64_t isboot_now_ns(void);
+/* A front end is open: requests come from now on. */
+void isboot_lane_serves(struct isboot_lane *lane);
 struct io_uring_sqe *isboot_lane_sqe(struct isboot_lane *lane);
 /* The connection cannot go on.  `detail` is a literal; the first reason stays. */
 void isboot_lane_lose(struct isboot_lane *lane, enum isboot_cause cause, int code, const char *detail);

@@ -73,5 +73,6 @@ int isboot_lane_open_local(struct isboot_lane *lane, struct isboot_request *requ
 	for (uint32_t slot = lane->setup.depth; slot-- > 0;)
 		local->free_slots[local->free_count++] = slot;
 	lane->front_end = &local_front_end;
+	isboot_lane_serves(lane);
 	return 0;
 }

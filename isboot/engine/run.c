@@ -15,6 +15,8 @@
 
 int isboot_lane_attach(isboot_lane *lane, const struct isboot_session *session, struct isboot_error *error)
 {
+	uint64_t reissued;
+
 	if (!lane->has_ring)
 		return isboot_fail(error, -EINVAL, "attaching a session: the lane is not started");
 	if (lane->is_attached)
@@ -44,16 +46,15 @@ int isboot_lane_attach(isboot_lane *lane, const struct isboot_session *session, 
 	lane->now_ns = isboot_now_ns();
 	lane->received_ns = lane->now_ns;
 	lane->is_attached = true;
+	reissued = lane->counters->reissued;
 	if (lane->lost_ns) {
-		uint64_t before = lane->counters->reissued;
-
 		lane->counters->reconnects++;
 		isboot_command_requeue_all(lane);
-		ISBOOT_PROBE_CONNECTION_RESUMED(lane->setup.device_id, lane->setup.index,
-						lane->counters->reissued - before, lane->now_ns);
 		lane->lost_ns = 0;
-		lane->expects_io_resumed = true;
 	}
+	ISBOOT_PROBE_CONNECTION_RESUMED(lane->setup.device_id, lane->setup.index,
+					lane->counters->reissued - reissued, lane->now_ns);
+	lane->expects_io_resumed = true;
 	return 0;
 }
 

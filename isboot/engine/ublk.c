@@ -191,6 +191,8 @@ int isboot_lane_open_ublk(struct isboot_lane *lane, int32_t ublkc_fd, uint32_t f
 	code = io_uring_submit(&lane->ring);
 	if (code >= 0)
 		code = find_failed_fetch(lane);
+	if (code >= 0)
+		isboot_lane_serves(lane);
 	return code < 0 ? isboot_fail(error, code, "fetching the tags of a ublk queue") : 0;
 }
 

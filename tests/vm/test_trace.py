@@ -180,7 +180,6 @@ def test_late_target_moves_the_phase_of_the_target_only(rig: Rig, kernel_label: 
         assert moved_ms == pytest.approx(expected_ms, abs=4), (operation, phase, before_ms, moved_ms)
 
 
-@pytest.mark.xfail(strict=True, reason="the engine fires connection_resumed and io_resumed after a loss only")
 def test_outages_are_told_across_the_replacement_of_a_worker(rig: Rig, kernel_label: str) -> None:
     target = rig.target()
     with attached(rig, kernel_label, target.url()) as guest:
