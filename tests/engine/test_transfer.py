@@ -245,5 +245,5 @@ def test_a_warm_lane_takes_no_page_fault() -> None:
             assert engine.play(disk.serve, agreed)[0] == Reason.IDLE
             faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
             engine.lane.detach()
-    # the first round touches its buffers; Python around the run, and ASan, may take one or two, I/Os take none
+    # the first round touches its buffers; Python around it, and ASan, may take one or two, I/Os take none
     assert min(faults[1:]) < 5
