@@ -10,6 +10,7 @@ import pickle
 import socket
 from dataclasses import dataclass
 
+from isboot.errors import DaemonError, ExitStatus, IsbootError
 from isboot.values import LunFacts
 
 PACKET_BYTES = 64 * 1024
@@ -46,11 +47,26 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The sender ends because of this."""
+    """
+    The sender ends because of this.
+
+    :param stage: where it went wrong, "" for the daemon itself
+    """
 
     message: str
     hint: str
     exit_status: int
+    stage: str = ""
+
+    @classmethod
+    def of(cls, error: IsbootError) -> Failed:
+        return cls(error.message, error.hint, int(error.exit_status), error.stage)
+
+    def as_error(self) -> IsbootError:
+        """Give the error as whoever started the sender raises it: its stage is the one that failed."""
+        error = DaemonError(self.message, self.hint, ExitStatus(self.exit_status))
+        error.stage = self.stage or error.stage
+        return error
 
 
 @dataclass(frozen=True, slots=True)

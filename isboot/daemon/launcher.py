@@ -22,7 +22,7 @@ from isboot.daemon.channel import Channel, Connected, Done, Failed, Live, Refuse
 from isboot.daemon.control import Client, Server
 from isboot.daemon.log import Level, Log
 from isboot.daemon.shared import Shared, latency_us
-from isboot.errors import DaemonError, ExitStatus, IsbootError
+from isboot.errors import ExitStatus, IsbootError
 from isboot.values import BootConfig, NicState
 
 RESPAWN_S = 1.0  #: before a standby that ended at once is made again
@@ -108,8 +108,7 @@ class Launcher:
         finally:
             self._server.remove()
         if self._failure is not None:
-            failed = self._failure
-            return DaemonError(failed.message, failed.hint, ExitStatus(failed.exit_status))
+            return self._failure.as_error()
         return None
 
     # --- children ---

@@ -92,7 +92,7 @@ def in_background(
     if isinstance(answer, Done):
         return answer.word
     if isinstance(answer, Failed):
-        raise DaemonError(answer.message, answer.hint, ExitStatus(answer.exit_status))
+        raise answer.as_error()
     raise DaemonError("starting the launcher: it ended without a word", "see the kernel's log")
 
 
@@ -110,7 +110,7 @@ def _be_launcher(
         launcher = Launcher(config, nics, log, lambda device: end.send(Done(device)), retry_s, is_armed=False)
         error = launcher.run()
         if error is not None:
-            end.send(Failed(error.message, error.hint, int(error.exit_status)))
+            end.send(Failed.of(error))
         else:
             status = int(ExitStatus.FINE)
     except BaseException as error:

@@ -92,11 +92,11 @@ class Worker:
         if not self._wait_for_death(pidfd):
             return
         began = time.monotonic()
+        task.shared.counters.worker_generation += 1
         retries = device.start_recovery()
         self._open(device, None)
         device.end_recovery()
         seconds = time.monotonic() - began
-        task.shared.counters.worker_generation += 1
         self._attend(Live(live.device_id, live.queues, live.depth, live.facts, retries, seconds))
 
     def _wait_for_death(self, pidfd: int) -> bool:
@@ -117,20 +117,27 @@ class Worker:
         give_up_at = time.monotonic() + task.retry_s
         attempt = 0
         while True:
-            error: IsbootError | None = None
+            problems: list[IsbootError] = []
             for path in task.config.paths:
                 try:
                     return boot.connect(task.config, path, task.nics, 0, task.log.say, expected=None)
-                except IsbootError as problem:
-                    # one path that may work later is reason enough to try again
-                    if error is None or problem.exit_status == ExitStatus.TRY_AGAIN:
-                        error = problem
-                    task.log.say_once(f"path{path.index}", problem.message, Level.WARNING)
-            if error is None:
+                except IsbootError as error:
+                    problems.append(error)
+            if not problems:
                 raise DaemonError("attaching: no path to try", "", ExitStatus.NOTHING_THERE)
+            # one path that may work later is reason enough to try again
+            hopeful = [problem for problem in problems if problem.exit_status == ExitStatus.TRY_AGAIN]
+            worst = (hopeful or problems)[0]
             pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)]
-            if error.exit_status != ExitStatus.TRY_AGAIN or time.monotonic() + pause_s > give_up_at:
-                raise error
+            is_last = not hopeful or time.monotonic() + pause_s > give_up_at
+            for index, problem in enumerate(problems):
+                if is_last and problem is worst:
+                    continue  # told by whoever catches it
+                again = "" if is_last else "; trying again"
+                hint = f" (hint: {problem.hint})" if problem.hint else ""
+                task.log.say_once(f"path{index}", f"{problem.message}{again}{hint}", Level.WARNING)
+            if is_last:
+                raise worst
             attempt += 1
             time.sleep(pause_s)
 
@@ -297,7 +304,7 @@ def report_failure(channel: Channel, log: Log, error: BaseException) -> int:
     """Say why this process ends; its exit status."""
     if isinstance(error, IsbootError):
         log.say(f"{error.message}" + (f" (hint: {error.hint})" if error.hint else ""), Level.ERROR)
-        channel.send(Failed(error.message, error.hint, int(error.exit_status)))
+        channel.send(Failed.of(error))
         return int(error.exit_status)
     import traceback
 

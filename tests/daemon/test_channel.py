@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from isboot.daemon.channel import Channel, Failed, Live, Request, wait_readable
+from isboot.errors import ExitStatus, SessionError
 from tests.block.test_parameters import LUN
 
 
@@ -44,3 +45,14 @@ def test_waiting_tells_which_is_readable(pair: tuple[Channel, Channel]) -> None:
     ours, theirs = pair
     theirs.send(Request("flush"))
     assert wait_readable([ours.fileno(), theirs.fileno()], 0) == [ours.fileno()]
+
+
+def test_an_error_keeps_its_stage_on_the_way_to_whoever_asked(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    theirs.send(Failed.of(SessionError("login refused", "see the ACL", ExitStatus.NOT_PERMITTED)))
+    failed = ours.receive()
+    assert isinstance(failed, Failed)
+    error = failed.as_error()
+    assert (error.stage, error.message, error.hint) == ("session", "login refused", "see the ACL")
+    assert error.exit_status is ExitStatus.NOT_PERMITTED
+    assert Failed("it ended", "", 1).as_error().stage == "daemon"
