@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from isboot.errors import ExitStatus, IsbootError
-from isboot.values import BootConfig
+from isboot.errors import ExitStatus, IsbootError, NetworkError
+from isboot.values import BootConfig, NicState
+
+if TYPE_CHECKING:
+    from isboot.daemon.log import Log
+
+RETRY_S = 1.0  #: on top of what was waited for in vain
 
 NAME = "boot"
 HELP = "boot from the firmware's table (run by the initramfs)"
@@ -52,21 +59,50 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         if os.geteuid() != 0:
             raise IsbootError("booting: not permitted", "run it as root", ExitStatus.NOT_PERMITTED)
         stage = "network"
-        nics = boot.bring_up(config)
-        for nic in nics.values():
-            log.say(f"NIC: {nic.name} ({nic.driver}) {nic.mac} has {nic.address}", Level.NOTICE)
-        config = boot.resolve(config)
+        nics, config = reach(config, log)
         stage = "session"
         from isboot.daemon import armour, start
 
         armour.keep_memory_free(log)
         start.in_foreground(config, nics, log, is_armed=True, retry_s=start.FOR_EVER_S)
     except IsbootError as error:
-        log.say(f"boot failed at {error.stage or stage}: {error.message}", Level.ERROR)
-        if error.hint:
-            log.say(f"hint: {error.hint}", Level.ERROR)
+        tell(error, stage, log)
         raise
     return ExitStatus.FINE
+
+
+def reach(config: BootConfig, log: Log) -> tuple[dict[int, NicState], BootConfig]:
+    """
+    Bring the NICs up and give them, and the paths by address.
+
+    What waiting may mend, a cable above all, is tried again for ever: a boot has nothing better to do.
+
+    :raises NetworkError: what waiting does not mend
+    """
+    from isboot import boot
+    from isboot.daemon.log import Level
+
+    while True:
+        try:
+            nics = boot.bring_up(config)
+            for nic in nics.values():
+                log.say(f"NIC: {nic.name} ({nic.driver}) {nic.mac} has {nic.address}", Level.NOTICE)
+            return nics, boot.resolve(config)
+        except NetworkError as error:
+            if error.exit_status is not ExitStatus.TRY_AGAIN:
+                raise
+            tell(error, "network", log)
+            log.say("trying again", Level.ERROR)
+            time.sleep(RETRY_S)
+
+
+def tell(error: IsbootError, stage: str, log: Log) -> None:
+    """Say on the console where the boot stopped and what to do about it."""
+    from isboot.daemon.log import Level
+
+    log.say(f"boot failed at {error.stage or stage}: {error.message}", Level.ERROR)
+    if error.hint:
+        log.say(f"hint: {error.hint}", Level.ERROR)
 
 
 def plan(config: BootConfig) -> str:
