@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from isboot.errors import ExitStatus, IsbootError, UsageError
+from isboot.values import PathConfig
 
 NAME = "attach"
 HELP = "make a disk of a LUN: iscsi://[CHAPNAME@]HOST[:PORT]/TARGETNAME/LUN"
@@ -49,6 +51,25 @@ def refuse_second_initiator(target_name: str, sessions: Path = SESSIONS) -> None
             )
 
 
+def refuse_second_device(path: PathConfig, launchers: Iterable[Path] | None = None) -> None:
+    """
+    The same for ourselves: two devices of one LUN would also end each other's session for ever, by its ISID.
+
+    :param launchers: their sockets; None for those of this machine
+    :raises IsbootError: there is a device of this LUN already (exit status 75)
+    """
+    from isboot.daemon import control
+
+    for launcher in control.launchers() if launchers is None else launchers:
+        for row in control.ask(launcher, "status")["devices"]:
+            if row["target"].lower() == path.target_name.lower() and row["lun"] == path.lun.hex():
+                raise IsbootError(
+                    f"attaching {path.target_name}, LUN {row['lun']}: {row['device']} is that disk already",
+                    f"use it, or end it first: isboot detach {row['device']}",
+                    ExitStatus.TRY_AGAIN,
+                )
+
+
 def run(arguments: argparse.Namespace) -> ExitStatus:
     from isboot.config import attach as config_attach
 
@@ -57,7 +78,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         return ExitStatus.FINE
     if os.geteuid() != 0:
         raise IsbootError("attaching: not permitted", "run it as root", ExitStatus.NOT_PERMITTED)
-    if arguments.retry < 0:
+    if not arguments.retry >= 0:  # nor NaN
         raise UsageError(f"--retry {arguments.retry:g}: not a number of seconds from 0 on")
     config = config_attach.from_arguments(
         arguments.url,
@@ -69,6 +90,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
     )
     for path in config.paths:
         refuse_second_initiator(path.target_name)
+        refuse_second_device(path)
     from isboot import boot
     from isboot.daemon import start
     from isboot.daemon.log import Level, Log
