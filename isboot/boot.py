@@ -45,7 +45,7 @@ class Attached:
 
 def find_table(options: cmdline.KernelOptions, root: Path = Path("/")) -> list[IbftTable]:
     """Stage 1, firmware: every table there is; none at all is no error yet (netroot= may serve)."""
-    return find.find_tables(root=root) if options.enabled else []
+    return find.find_tables(root, has_other_source=bool(options.netroots)) if options.enabled else []
 
 
 def configure(tables: list[IbftTable], options: cmdline.KernelOptions) -> BootConfig:

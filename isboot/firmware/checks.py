@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from isboot.firmware import layout
-from isboot.values import IbftInitiator, IbftNic, IbftTarget, Problem, iscsi_name_fault
+from isboot.firmware import layout, text
+from isboot.values import IbftInitiator, IbftNic, IbftTarget, Problem, Secret, iscsi_name_fault
 
 VLAN_MAXIMUM = 4094  #: IEEE 802.1Q keeps 4095
 SECRET_MINIMUM_BYTES = 12  #: RFC 7143 §9.2.1: 96 bits
@@ -40,7 +40,18 @@ def _when(condition: object, message: str) -> str:
 
 def _name_fault(structure: IbftInitiator | IbftTarget) -> str:
     fault = iscsi_name_fault(structure.name)
-    return _when(fault, f'the name "{structure.name}" is no iSCSI name: {fault}')
+    return _when(fault, f'the name "{text.shortened(structure.name)}" is no iSCSI name: {fault}')
+
+
+def _underscore(structure: IbftInitiator | IbftTarget) -> str:
+    # iscsi_name_fault() says why it is used all the same.
+    is_odd = "_" in structure.name and not iscsi_name_fault(structure.name)
+    return _when(is_odd, f'the name "{structure.name}" has an underscore, which RFC 3722 prohibits')
+
+
+def _secret_fault(secret: Secret) -> str:
+    is_short = 0 < len(secret.reveal()) < SECRET_MINIMUM_BYTES
+    return _when(is_short, f"it is shorter than {SECRET_MINIMUM_BYTES} bytes, against RFC 7143 §9.2.1")
 
 
 def _unknown_flags(structure: layout.Structure) -> Callable[[Any], str]:
@@ -91,6 +102,7 @@ _I, _N, _T = layout.INITIATOR, layout.NIC, layout.TARGET
 CHECKS: tuple[Check, ...] = (
     *_common(_I),
     Check(_I, "name", "error", "name", _name_fault),
+    Check(_I, "name", "warning", "name", _underscore),
     *_common(_N),
     Check(_N, "header_index", "warning", "index", _index_fault),
     Check(_N, "prefix", "warning", "prefix", _prefix_fault),
@@ -107,6 +119,7 @@ CHECKS: tuple[Check, ...] = (
     Check(_T, "ip", "warning", "address", lambda t: _when(t.ip is None, "the target has no address")),
     Check(_T, "port", "warning", "port", lambda t: _when(t.port == 0, "the TCP port is 0")),
     Check(_T, "name", "error", "name", _name_fault),
+    Check(_T, "name", "warning", "name", _underscore),
     Check(_T, "chap", "note", "chap",
           lambda t: _when(t.chap == "none" and (t.chap_name or t.chap_secret),
                           "CHAP is off, but a CHAP name or secret is present")),
@@ -114,15 +127,14 @@ CHECKS: tuple[Check, ...] = (
           lambda t: _when(t.chap != "none" and not t.chap_name, "CHAP is on, but its name is empty")),
     Check(_T, "chap_secret", "warning", "chap",
           lambda t: _when(t.chap != "none" and not t.chap_secret, "CHAP is on, but its secret is empty")),
-    Check(_T, "chap_secret", "note", "chap",
-          lambda t: _when(0 < len(t.chap_secret.reveal()) < SECRET_MINIMUM_BYTES,
-                          f"the CHAP secret is shorter than {SECRET_MINIMUM_BYTES} bytes (RFC 7143 §9.2.1)")),
+    Check(_T, "chap_secret", "warning", "chap", lambda t: _secret_fault(t.chap_secret)),
     Check(_T, "reverse_chap_name", "warning", "chap",
           lambda t: _when(t.chap == "mutual" and not t.reverse_chap_name,
                           "CHAP is mutual, but the target's name is empty")),
     Check(_T, "reverse_chap_secret", "warning", "chap",
           lambda t: _when(t.chap == "mutual" and not t.reverse_chap_secret,
                           "CHAP is mutual, but the target's secret is empty")),
+    Check(_T, "reverse_chap_secret", "warning", "chap", lambda t: _secret_fault(t.reverse_chap_secret)),
     Check(_T, "reverse_chap_secret", "warning", "chap",
           lambda t: _when(t.chap == "mutual" and t.chap_secret and t.chap_secret == t.reverse_chap_secret,
                           "both directions of CHAP share one secret (RFC 7143 §9.2.1 forbids it)")),

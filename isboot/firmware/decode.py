@@ -76,6 +76,16 @@ def is_checksum_ok(raw: bytes) -> bool:
     return sum(raw) % 256 == 0
 
 
+def bounded(problems: list[Problem]) -> list[Problem]:
+    """Give them by their offsets; of more than a person reads, the errors first, with a note on the rest."""
+    if len(problems) > layout.MAXIMUM_PROBLEMS:
+        by_weight = sorted(problems, key=lambda problem: problem.severity != "error")
+        problems = by_weight[: layout.MAXIMUM_PROBLEMS]
+        left_out = f"{len(by_weight) - len(problems)} more problems are left out"
+        problems.append(Problem("note", "problems", "table", 0, left_out))
+    return sorted(problems, key=lambda problem: -1 if problem.offset is None else problem.offset)
+
+
 class _Decoder:
     def __init__(self, raw: bytes) -> None:
         self.given = raw
@@ -122,7 +132,7 @@ class _Decoder:
             initiator=initiator,
             nics=tuple(nics),
             targets=tuple(targets),
-            problems=tuple(sorted(self.problems, key=lambda p: -1 if p.offset is None else p.offset)),
+            problems=tuple(bounded(self.problems)),
             is_bootable=can_boot and is_header_good,
             raw=self.raw,
         )
@@ -199,8 +209,11 @@ class _Decoder:
             self.problem("error", "pointer-range", "initiator", pointer_offset, "the table has no initiator")
         else:
             placed += self._pointed(layout.INITIATOR, 0, pointer_offset)
+        if pairs > layout.MAXIMUM_PAIRS:
+            message = f"room for {pairs} NIC/target pairs: only {layout.MAXIMUM_PAIRS} are looked at"
+            self.problem("warning", "pairs", "control", control.offset + 2, message)
         for structure, shift in ((layout.NIC, 0), (layout.TARGET, 2)):
-            for index in range(pairs):
+            for index in range(min(pairs, layout.MAXIMUM_PAIRS)):
                 pointer_offset = control.offset + layout.PAIRS_OFFSET + index * layout.PAIR_BYTES + shift
                 placed += self._pointed(structure, index, pointer_offset)
         has_failover = bool(control.flags & layout.CONTROL.flags[0].mask)
@@ -304,6 +317,10 @@ class _Decoder:
         if offset < layout.HEADER_BYTES or offset + length > len(self.raw):
             message = f"{length} bytes at {offset} do not lie within the table's {len(self.raw)}"
             self.problem("error", "string-range", where, field_offset, message)
+            return b""
+        if length > layout.MAXIMUM_STRING_BYTES:
+            message = f"{length} bytes at {offset} are more than {layout.MAXIMUM_STRING_BYTES}"
+            self.problem("error", "string-length", where, field_offset, message)
             return b""
         end = offset + length
         if end == len(self.raw) or self.raw[end] != 0:

@@ -25,14 +25,23 @@ MEMORY_START, MEMORY_END, MEMORY_STEP = 0x80000, 0x100000, 16
 VGA_START, VGA_END = 0xA0000, 0xC0000  #: the adapter's window is no memory; Linux skips it, too
 PAGE_BYTES = 4096
 
+MAXIMUM_FOUND = 16  #: tables in low memory; one made of nothing else must not keep us busy
+
 HINT_NONE = "only firmware that booted from iSCSI itself leaves one; netroot=iscsi:... boots without a table"
 
 
-def find_tables(root: Path = Path("/")) -> list[IbftTable]:
+HINT_LOCKED = (
+    "the kernel keeps it from root, too (lockdown, or a container): modprobe iscsi_ibft, and it shows a table"
+    " under /sys/firmware/ibft"
+)
+
+
+def find_tables(root: Path = Path("/"), *, has_other_source: bool = False) -> list[IbftTable]:
     """
     Find every table: of ACPI, of low memory, of the kernel's tree, in this order; each only once.
 
     :param root: where sys and dev are; tests make trees of their own
+    :param has_other_source: a table is not needed: a place that refuses is no error
     :raises FirmwareError: there is none that could be read, and at least one place refused (77)
     """
     refused: list[str] = []
@@ -43,9 +52,10 @@ def find_tables(root: Path = Path("/")) -> list[IbftTable]:
     for table in sysfs.read_trees(root, refused):
         if not any(sysfs.is_same(table, other) for other in tables):
             tables.append(table)
-    if not tables and refused:
+    if not tables and refused and not has_other_source:
         message = f"looking for an iBFT: reading {' and '.join(refused)} is not permitted"
-        raise FirmwareError(message, "run it as root", ExitStatus.NOT_PERMITTED)
+        hint = "run it as root" if os.geteuid() else HINT_LOCKED
+        raise FirmwareError(message, hint, ExitStatus.NOT_PERMITTED)
     return tables
 
 
@@ -128,26 +138,34 @@ def _memory(root: Path, refused: list[str]) -> list[IbftTable]:
     try:
         memory = os.open(root / MEMORY, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        # Lockdown answers EPERM to root as well; the kernel's tree comes next either way.
-        if error.errno == errno.EACCES:
+        # EPERM is the word of lockdown and of containers, to root as well.
+        if error.errno in (errno.EACCES, errno.EPERM):
             refused.append(f"/{MEMORY}")
         return []
     try:
         pages = _read_pages(memory)
+    except PermissionError:
+        refused.append(f"/{MEMORY}")
+        return []
     finally:
         os.close(memory)
     return [decode.decode(raw, "memory") for raw in scan(pages)]
 
 
 def _read_pages(memory: int) -> dict[int, bytes]:
-    """Give the pages of low memory that can be read, by their address."""
+    """Give the pages of low memory that can be read, by their address. :raises PermissionError: none can"""
     pages: dict[int, bytes] = {}
+    refusal: PermissionError | None = None
     for address in range(MEMORY_START, MEMORY_END, PAGE_BYTES):
         if not VGA_START <= address < VGA_END:
             try:
                 pages[address] = os.pread(memory, PAGE_BYTES, address)
+            except PermissionError as error:
+                refusal = error  # STRICT_DEVMEM refuses single pages
             except OSError:
-                continue  # STRICT_DEVMEM refuses single pages
+                continue
+    if refusal is not None and not pages:
+        raise refusal
     return pages
 
 
@@ -160,10 +178,10 @@ def scan(pages: dict[int, bytes]) -> list[bytes]:
 
     :param pages: contents by physical address, a page each
     """
-    found = []
+    found: list[bytes] = []
     for page_address, page in sorted(pages.items()):
         for start in range(0, len(page) - 3, MEMORY_STEP):
-            if page[start : start + 4] in layout.SIGNATURES:
+            if page[start : start + 4] in layout.SIGNATURES and len(found) < MAXIMUM_FOUND:
                 raw = _contiguous(pages, page_address + start)
                 length = decode.declared_length_bytes(raw)
                 has_control = raw[layout.CONTROL_OFFSET : layout.CONTROL_OFFSET + 1] == b"\x01"

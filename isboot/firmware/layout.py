@@ -23,6 +23,9 @@ REVISION = 1
 STRUCTURE_VERSION = 1
 ALIGNMENT_BYTES = 8
 EXTENSIONS_ID = 5
+MAXIMUM_PAIRS = 32  #: looked at; firmware is known to write 2 to 4
+MAXIMUM_STRING_BYTES = 2048  #: an iSCSI name has 223 at most, what CHAP carries 1024
+MAXIMUM_PROBLEMS = 250  #: told of one table
 MAXIMUM_BYTES = 1 << 20  #: offsets have 16 bits, so a longer table is damaged
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address
 
 from isboot.values import IpAddress
 
+_UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
+_SHOWN = {byte: chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02x}" for byte in range(256)}
+
 
 def first_unprintable(raw: bytes) -> int | None:
     """Give the position of the first byte that is not printable ASCII, None if there is none."""
-    for position, byte in enumerate(raw):
-        if not 0x20 <= byte <= 0x7E:
-            return position
-    return None
+    found = _UNPRINTABLE.search(raw)
+    return found.start() if found else None
 
 
 def printable(raw: bytes) -> str:
     r"""Give printable ASCII as it is, every other byte as \xNN."""
-    return "".join(chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02x}" for byte in raw)
+    return raw.decode("latin-1").translate(_SHOWN)
+
+
+def shortened(value: str, maximum: int = 100) -> str:
+    """Give a text for a message: what is longer than that is cut."""
+    return value if len(value) <= maximum else f"{value[:maximum]}..."
 
 
 def padded(raw: bytes) -> str:

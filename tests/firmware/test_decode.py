@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from isboot.firmware import document, layout
-from isboot.firmware.decode import decode, regions
+from isboot.firmware.decode import bounded, decode, regions
 from isboot.firmware.encode import encode
-from isboot.values import IbftTable, IbftTarget, Secret
+from isboot.values import IbftTable, IbftTarget, Problem, Secret
 from tests.firmware.tables import CHAP_TABLE, CHAP_TARGET, NIC, PROPERTY, TABLE, TARGET, tables
 
 DATA = Path("tests/data/ibft")
@@ -22,6 +22,7 @@ CONTROL, INITIATOR, NIC0, TARGET0 = (
     next(region.start for region in regions(GOOD) if region.where == where)
     for where in ("control", "initiator", "nic0", "target0")
 )
+SECRET0 = GOOD.index(b"twelve bytes")
 
 
 def damaged(offset: int, raw: bytes, *, table: bytes = GOOD) -> bytes:
@@ -162,6 +163,7 @@ DAMAGE = [
     (TARGET0 + 32, b"\x03", ("warning", "chap", "target0.chap", TARGET0 + 32)),
     (TARGET0 + 33, b"\x05", ("warning", "nic", "target0.nic", TARGET0 + 33)),
     (TARGET0 + 42, b"\xff\x7f", ("error", "string-range", "target0.chap_secret", TARGET0 + 42)),
+    (TARGET0 + 42, b"\x0b\x00", ("warning", "chap", "target0.chap_secret", SECRET0)),
 ]  # fmt: skip
 
 
@@ -319,3 +321,69 @@ def test_a_structure_over_another_is_left_out() -> None:
     table = decode(damaged(CONTROL + 14, struct.pack("<H", NIC0 + 8), table=bytes(raw)), "file")
     assert ("error", "overlap", "nic1", CONTROL + 14) in codes(table)
     assert [nic.index for nic in table.nics] == [0]
+
+
+def test_an_underscore_in_a_name_is_a_warning_and_boots() -> None:
+    target = replace(TARGET, name="iqn.2001-04.com.example:disk_0")
+    initiator = replace(TABLE.initiator, name="iqn.2001-04.com.example:my_host")  # type: ignore[type-var]
+    table = decode(encode(replace(TABLE, initiator=initiator, targets=(target,))), "file")
+    assert [(p.severity, p.code, p.where) for p in table.problems] == [
+        ("warning", "name", "initiator.name"), ("warning", "name", "target0.name"),
+    ]  # fmt: skip
+    assert all("underscore" in p.message and "RFC 3722" in p.message for p in table.problems)
+    assert table.is_bootable
+
+
+def test_a_short_secret_of_the_target_is_a_warning_too() -> None:
+    mutual = replace(
+        CHAP_TARGET, chap="mutual", reverse_chap_name="disk", reverse_chap_secret=Secret(b"short")
+    )
+    table = decode(encode(replace(TABLE, targets=(mutual,))), "file")
+    assert [(p.severity, p.code, p.where) for p in table.problems] == [
+        ("warning", "chap", "target0.reverse_chap_secret")
+    ]
+    assert table.is_bootable
+
+
+def hostile(control_bytes: int, fill: bytes) -> bytes:
+    """Give 64 KiB: a control structure of that length, every pointer of it to a copy of `fill`."""
+    raw = bytearray(struct.pack("<4sIB", b"iBFT", 1 << 16, 1).ljust(48, b"\0"))
+    raw += struct.pack("<BBHBBH", 1, 1, control_bytes, 0, 0, 0)
+    pairs = (control_bytes - layout.PAIRS_OFFSET) // layout.PAIR_BYTES
+    first, places = 48 + control_bytes, max(1, ((1 << 16) - 48 - control_bytes) // len(fill))
+    for n in range((control_bytes - 8) // 2):
+        raw += struct.pack("<H", min(first + n % places * len(fill), 0xFFFF))
+    raw += fill * places
+    assert pairs > layout.MAXIMUM_PAIRS
+    return damaged(9, b"\0", table=bytes(raw).ljust(1 << 20, b"x"))
+
+
+@pytest.mark.parametrize("control_bytes", [4096, 30000, 65000])
+@pytest.mark.parametrize("structure", [layout.NIC, layout.TARGET])
+def test_a_table_made_to_keep_us_busy_is_bounded(control_bytes: int, structure: layout.Structure) -> None:
+    size = structure.size_bytes
+    head = struct.pack("<BBHBB", structure.id, 9, size, 7, 0xFF)
+    # every 4 bytes a string over all of the table, where there are strings
+    table = decode(hostile(control_bytes, head + b"\x00\xf0\x30\x00" * ((size - 6) // 4)), "file")
+    check_invariants(table)
+    assert table.control
+    assert table.control.pairs == (control_bytes - layout.PAIRS_OFFSET) // layout.PAIR_BYTES
+    assert len(table.nics) <= layout.MAXIMUM_PAIRS
+    assert len(table.targets) <= layout.MAXIMUM_PAIRS
+    assert len(table.problems) <= layout.MAXIMUM_PROBLEMS + 1
+    assert all(len(problem.message) < 1000 for problem in table.problems)
+    assert all(len(target.name) <= layout.MAXIMUM_STRING_BYTES * 4 for target in table.targets)
+    assert ("warning", "pairs", "control", 50) in codes(table)
+
+
+def test_problems_left_out_are_counted_and_errors_kept() -> None:
+    table = decode(hostile(4096, bytes(54)), "file")
+    assert len(table.problems) < layout.MAXIMUM_PROBLEMS
+    many = [Problem("note", "x", f"nic{n}", n, "") for n in range(layout.MAXIMUM_PROBLEMS + 5)]
+    error = Problem("error", "y", "control", 9999, "")
+    kept = bounded([*many, error])
+    left_out = next(problem for problem in kept if problem.code == "problems")
+    assert left_out.message == "6 more problems are left out"
+    kept.remove(left_out)
+    assert kept == [*many[: layout.MAXIMUM_PROBLEMS - 1], error]
+    assert bounded(many[: layout.MAXIMUM_PROBLEMS]) == many[: layout.MAXIMUM_PROBLEMS]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from isboot import boot
+from isboot.config import cmdline
 from isboot.errors import ExitStatus, FirmwareError
 from isboot.firmware import find
 from isboot.firmware.encode import encode
@@ -163,6 +166,61 @@ def test_places_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pyte
         find.find_tables(tmp_path)
     assert caught.value.exit_status == ExitStatus.NOT_PERMITTED
     assert "/sys/firmware/acpi/tables/iBFT" in caught.value.message
+
+
+def refuse_memory(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    opened = os.open
+
+    def refuse(path: object, *args: object, **kwargs: object) -> int:
+        if str(path).endswith("/dev/mem"):
+            raise OSError(number, os.strerror(number))
+        return opened(path, *args, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.parametrize(("number", "uid", "way"), [
+    (errno.EPERM, 0, "modprobe iscsi_ibft"), (errno.EACCES, 1000, "run it as root"),
+])  # fmt: skip
+def test_memory_that_may_not_be_read_is_named_with_a_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, uid: int, way: str
+) -> None:
+    refuse_memory(monkeypatch, number)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with pytest.raises(FirmwareError, match="reading /dev/mem is not permitted") as caught:
+        find.find_tables(tmp_path)
+    assert caught.value.exit_status == ExitStatus.NOT_PERMITTED
+    assert way in caught.value.hint
+    # where netroot= says what to boot from, nobody misses a table
+    assert find.find_tables(tmp_path, has_other_source=True) == []
+    netroot = cmdline.parse("netroot=iscsi:192.0.2.9::::iqn.2001-04.com.example:disk")
+    assert boot.find_table(netroot, tmp_path) == []
+    with pytest.raises(FirmwareError):
+        boot.find_table(cmdline.parse("rd.isboot=1"), tmp_path)
+
+
+def test_memory_whose_every_page_is_refused_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_memory(tmp_path, GOOD, PLACE)
+
+    def refuse(fd: int, size: int, offset: int) -> bytes:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "pread", refuse)
+    with pytest.raises(FirmwareError, match="reading /dev/mem is not permitted"):
+        find.find_tables(tmp_path)
+
+
+def test_memory_that_may_not_be_read_hides_no_table_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_acpi(tmp_path, "iBFT", GOOD)
+    refuse_memory(monkeypatch, errno.EPERM)
+    assert [table.source for table in find.find_tables(tmp_path)] == ["acpi"]
+
+
+def test_memory_full_of_tables_gives_some_of_them() -> None:
+    one = (b"iBFT" + (64).to_bytes(4, "little")).ljust(48, b"\0") + b"\1" + bytes(15)
+    assert len(find.scan({0xC0000: one * 60})) == find.MAXIMUM_FOUND
 
 
 def test_a_broken_table_hides_no_good_one(tmp_path: Path) -> None:
