@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -88,6 +89,8 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         depth=arguments.depth,
         parameters=arguments.param,
     )
+    for warning in config.warnings:
+        print(f"isboot: warning: {warning}", file=sys.stderr)
     for path in config.paths:
         refuse_second_initiator(path.target_name)
         refuse_second_device(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from isboot.config import initiator
 from isboot.config.cmdline import KernelOptions
+from isboot.config.credentials import weaknesses
 from isboot.config.table import from_table
 from isboot.errors import ConfigError, ExitStatus
 from isboot.values import BootConfig, IbftTable, PathConfig, Policy
@@ -47,7 +48,9 @@ def from_sources(
     else:
         raise _nothing(tables, options)
     name = options.initiator_name or config.initiator_name
-    return replace(config, initiator_name=name, warnings=(*config.warnings, *extra))
+    return replace(
+        config, initiator_name=name, warnings=(*config.warnings, *extra, *weaknesses(config.paths))
+    )
 
 
 def _choose(tables: Sequence[IbftTable], options: KernelOptions) -> IbftTable | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from isboot.errors import ConfigError, ExitStatus
-from isboot.values import Credentials, Secret
+from isboot.values import Credentials, PathConfig, Secret
 
 KEYS = ("name", "secret", "reverse_name", "reverse_secret")
 MAXIMUM_BYTES = 16384
+SECRET_MINIMUM_BYTES = 12  #: RFC 7143 §9.2.1: 96 bits
 VALUE_MAXIMUM_BYTES = 1024  #: RFC 7143 §12.1.3 bounds what CHAP carries
 
 
@@ -35,6 +37,23 @@ def read_chap_file(path: Path) -> Credentials:
     if len(raw) > MAXIMUM_BYTES:
         raise _malformed(doing, f"it is larger than {MAXIMUM_BYTES} bytes")
     return _credentials(_values(raw, doing), doing)
+
+
+def weaknesses(paths: Iterable[PathConfig]) -> tuple[str, ...]:
+    """Give a warning for each secret that is too short; it is used all the same: a login came by it."""
+    rows: dict[str, None] = {}
+    for path in paths:
+        if path.credentials is not None:
+            for kind, secret in (
+                ("secret", path.credentials.secret),
+                ("reverse secret", path.credentials.reverse_secret),
+            ):
+                if 0 < len(secret.reveal()) < SECRET_MINIMUM_BYTES:
+                    rows[
+                        f"CHAP as {path.credentials.name}: the {kind} is shorter than {SECRET_MINIMUM_BYTES}"
+                        " bytes (RFC 7143 §9.2.1): set a longer one on both sides"
+                    ] = None
+    return tuple(rows)
 
 
 def check_pair(credentials: Credentials, doing: str) -> Credentials:

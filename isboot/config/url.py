@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv6Address
 
 from isboot.config import initiator
+from isboot.config.credentials import weaknesses
 from isboot.config.lun import parse_lun
 from isboot.errors import UsageError
 from isboot.values import BootConfig, Credentials, PathConfig, Policy, Portal, iscsi_name_fault
@@ -41,15 +42,17 @@ def from_url(url: str, *, initiator_name: str, credentials: Credentials | None, 
         credentials = _named(chap_name, credentials, doing)
     elif credentials is not None and not credentials.name:
         raise UsageError(f"{doing}: neither it nor the CHAP file gives a CHAP name", HINT)
+    portal, unit = parse_portal(host_port, doing), parse_lun(lun_text)
+    paths = (PathConfig(0, None, portal, target_name, unit, credentials),)
     return BootConfig(
         source="URL",
         initiator_name=initiator.checked_name(initiator_name, "taking the initiator name"),
         nics=(),
-        paths=(PathConfig(0, None, parse_portal(host_port, doing), target_name, parse_lun(lun_text),
-                          credentials),),
+        paths=paths,
         policy=policy,
         is_boot=False,
-    )  # fmt: skip
+        warnings=weaknesses(paths),
+    )
 
 
 def parse_portal(text: str, doing: str = "") -> Portal:

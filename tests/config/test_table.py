@@ -5,6 +5,8 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
 import pytest
 
+from isboot.config.boot import from_sources
+from isboot.config.cmdline import KernelOptions
 from isboot.config.table import from_table
 from isboot.errors import ConfigError, ExitStatus
 from isboot.values import Credentials, IbftTable, Policy, Portal, Secret
@@ -149,3 +151,16 @@ def test_a_table_without_what_is_needed_is_malformed(changes: dict[str, object])
     with pytest.raises(ConfigError) as caught:
         from_table(of(**changes), Policy())
     assert caught.value.exit_status == ExitStatus.MALFORMED
+
+
+def test_a_secret_too_short_for_the_standard_is_warned_of_once() -> None:
+    short = replace(CHAP_TARGET, chap_secret=Secret(b"elevenbytes"))
+    both = replace(short, chap="mutual", reverse_chap_name="storage", reverse_chap_secret=Secret(b"other"))
+    config = from_sources([of(targets=(short, replace(short, index=1, header_index=1)))], KernelOptions())
+    (warning,) = config.warnings
+    assert warning.startswith("CHAP as guest: the secret is shorter than 12 bytes (RFC 7143 §9.2.1)")
+    assert len(config.paths) == 2
+    (first, second) = from_sources([of(targets=(both,))], KernelOptions()).warnings
+    assert second.startswith("CHAP as guest: the reverse secret is shorter")
+    assert "elevenbytes" not in first + second
+    assert from_sources([CHAP_TABLE], KernelOptions()).warnings == ()

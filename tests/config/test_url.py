@@ -116,3 +116,8 @@ def test_any_text_is_a_url_or_a_usage_error(text: str) -> None:
     for url in (text, f"iscsi://{text}", f"iscsi://{text}/{DISK}/0", f"iscsi://a/{text}"):
         with contextlib.suppress(UsageError):
             assert read(url).paths
+
+
+def test_a_short_secret_is_warned_of() -> None:
+    (warning,) = read(f"iscsi://guest@a/{DISK}/0", Credentials("guest", Secret(b"elevenbytes"))).warnings
+    assert warning.startswith("CHAP as guest: the secret is shorter than 12 bytes")
