@@ -17,7 +17,7 @@ from isboot.block import parameters, udev
 from isboot.block.device import Control, Device
 from isboot.config import boot as sources
 from isboot.config import cmdline
-from isboot.errors import RedirectError
+from isboot.errors import ExitStatus, NetworkError, RedirectError
 from isboot.firmware import find
 from isboot.network import connect as tcp
 from isboot.network import nic
@@ -53,30 +53,47 @@ def configure(tables: list[IbftTable], options: cmdline.KernelOptions) -> BootCo
     return sources.from_sources(tables, options)
 
 
-def bring_up(config: BootConfig) -> dict[int, NicState]:
-    """Stage 3, network: every NIC that a path needs, by its index."""
-    states = {}
+def bring_up(config: BootConfig, say: Say) -> dict[int, NicState]:
+    """
+    Stage 3, network: every NIC that a path needs, by its index.
+
+    One that does not come up is left out as long as another does: a boot needs one path.
+
+    :raises NetworkError: none came up; of several errors one that waiting may mend
+    """
+    states: dict[int, NicState] = {}
+    faults: list[NetworkError] = []
     for wanted in config.nics:
         portals = [path.portal for path in config.paths if path.nic == wanted]
         if portals:
             # a driver may take as long to find its NIC as a switch to open the port
             bound_s = config.policy.carrier_timeout_ms / 1000
-            states[wanted.index] = nic.configure(
-                wanted, portals, carrier_timeout_s=bound_s, nic_timeout_s=bound_s
-            )
+            try:
+                states[wanted.index] = nic.configure(
+                    wanted, portals, carrier_timeout_s=bound_s, nic_timeout_s=bound_s
+                )
+            except NetworkError as error:
+                faults.append(error)
+    if faults and not states:
+        raise next((fault for fault in faults if fault.exit_status == ExitStatus.TRY_AGAIN), faults[0])
+    for fault in faults:
+        say(f"{fault.message}; going on without it")
     return states
 
 
-def resolve(config: BootConfig) -> BootConfig:
+def resolve(config: BootConfig, nics: Mapping[int, NicState] | None = None) -> BootConfig:
     """
     Give every portal by address: after a loss no resolver may be asked, its files may be on the root.
 
     A name with several addresses becomes as many paths.
 
+    :param nics: those that are up; paths of others are left out.  None where no NIC is ours
     :raises NetworkError: a name is unknown
     """
     paths: list[PathConfig] = []
     for path in config.paths:
+        if path.nic and nics is not None and path.nic.index not in nics:
+            continue
         for portal in tcp.resolve(path.portal):
             if not any(
                 known.portal == portal and known.lun == path.lun for known in paths if known.nic == path.nic

@@ -84,10 +84,10 @@ def reach(config: BootConfig, log: Log) -> tuple[dict[int, NicState], BootConfig
 
     while True:
         try:
-            nics = boot.bring_up(config)
+            nics = boot.bring_up(config, log.say)
             for nic in nics.values():
                 log.say(f"NIC: {nic.name} ({nic.driver}) {nic.mac} has {nic.address}", Level.NOTICE)
-            return nics, boot.resolve(config)
+            return nics, boot.resolve(config, nics)
         except NetworkError as error:
             if error.exit_status is not ExitStatus.TRY_AGAIN:
                 raise

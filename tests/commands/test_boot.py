@@ -21,7 +21,7 @@ def reach(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> tuple[Log, Any]:
     """Have bring_up give or raise the answers one after the other."""
     left = list(answers)
 
-    def bring_up(_config: BootConfig) -> dict[int, NicState]:
+    def bring_up(_config: BootConfig, _say: Any) -> dict[int, NicState]:
         answer = left.pop(0)
         if isinstance(answer, Exception):
             raise answer
