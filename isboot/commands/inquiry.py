@@ -1,4 +1,4 @@
-"""isboot inquiry URL: what a LUN says of itself."""
+"""isboot inquiry URL|DEV: what a LUN says of itself, or said when its device was made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isboot.errors import ExitStatus
+from isboot.errors import DaemonError, ExitStatus, UsageError
 from isboot.units import format_bytes
 
 if TYPE_CHECKING:
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 NAME = "inquiry"
 HELP = "what a LUN says of itself: names, sizes, limits"
+EXAMPLE = "isboot inquiry /dev/ublkb0"
 CONNECT_TIMEOUT_S = 5.0
 WIDTH = 22  #: of the column of labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="iscsi://[CHAPNAME@]HOST[:PORT]/TARGETNAME/LUN")
+    parser.add_argument(
+        "what", metavar="URL|DEV", help="iscsi://[CHAPNAME@]HOST[:PORT]/TARGETNAME/LUN, or /dev/ublkb0"
+    )
     parser.add_argument(
         "--chap-file", type=Path, metavar="F", help="TOML, mode 0600: name, secret, reverse_..."
     )
@@ -31,14 +34,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitStatus:
     from isboot.session import identity
+    from isboot.session.document import to_document
 
-    facts = _ask(arguments)
+    facts = _ask(arguments) if "://" in arguments.what else _ask_launcher(arguments)
     if arguments.json:
-        print(json.dumps(to_document(facts, identity.weakness(facts)), indent=1))
+        print(json.dumps(to_document(facts), indent=1))
     else:
         for label, value in describe(facts, identity.weakness(facts)):
             print(f"{label:{WIDTH}}{value}")
     return ExitStatus.FINE
+
+
+def _ask_launcher(arguments: argparse.Namespace) -> LunFacts:
+    """Give what the LUN of a device said when the device was made. No login, the device is not disturbed."""
+    if arguments.chap_file or arguments.initiator:
+        raise UsageError(f"inquiry of {arguments.what}: --chap-file and --initiator go with a URL only")
+    from isboot.daemon import control
+    from isboot.session.document import from_document
+
+    try:
+        return from_document(control.ask(control.find(arguments.what), "inquiry"))
+    except KeyError as error:
+        raise DaemonError(
+            f"inquiry of {arguments.what}: its launcher says nothing of {error}",
+            "it is of another version: attach the device again",
+        ) from None
 
 
 def _ask(arguments: argparse.Namespace) -> LunFacts:
@@ -53,7 +73,7 @@ def _ask(arguments: argparse.Namespace) -> LunFacts:
     from isboot.values import Policy, Portal
 
     config = from_url(
-        arguments.url,
+        arguments.what,
         initiator_name=arguments.initiator or initiator.default_name(),
         credentials=read_chap_file(arguments.chap_file) if arguments.chap_file else None,
         policy=Policy(),
@@ -107,12 +127,3 @@ def describe(facts: LunFacts, weakness: str) -> Iterator[tuple[str, str]]:
     )
     for label, is_true in statements:
         yield label, "yes" if is_true else "no"
-
-
-def to_document(facts: LunFacts, weakness: str) -> dict[str, object]:
-    """Give every fact under its name in values.py, and why the identity is weak (null: it is not)."""
-    document: dict[str, object] = {name: getattr(facts, name) for name in facts.__slots__}
-    document["lun"] = facts.lun.hex()
-    document["designators"] = list(facts.designators)
-    document["weak_identity"] = weakness or None
-    return document

@@ -23,6 +23,7 @@ from isboot.daemon.control import Client, Server
 from isboot.daemon.log import Level, Log
 from isboot.daemon.shared import Shared, latency_us
 from isboot.errors import ExitStatus, IsbootError
+from isboot.session.document import to_document
 from isboot.values import BootConfig, NicState
 
 RESPAWN_S = 1.0  #: before a standby that ended at once is made again
@@ -251,6 +252,7 @@ class Launcher:
     def _answer(self, client: Client) -> None:
         words: dict[str, Callable[[Client], None]] = {
             "status": lambda one: one.answer(ok=True, **self.status()),
+            "inquiry": self._tell_facts,
             "arm": lambda one: self._signal_guard(one, signal.SIGUSR1),
             "disarm": lambda one: self._signal_guard(one, signal.SIGUSR2),
             "detach": lambda one: self._ask_worker(one, "claim"),
@@ -306,6 +308,12 @@ class Launcher:
             self._finish(client)
         else:
             client.answer(ok=True)
+
+    def _tell_facts(self, client: Client) -> None:
+        if self._live is None:
+            client.refuse("the device is being made", "try again", ExitStatus.TRY_AGAIN)
+        else:
+            client.answer(ok=True, **to_document(self._live.facts))
 
     # --- status ---
 
