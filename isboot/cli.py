@@ -1,7 +1,8 @@
 """
 Arguments to exit status: the only place that catches everything, says what went wrong, and exits.
 
-A command is a module of `isboot.commands` that offers NAME, HELP, add_arguments(parser) and run(arguments).
+A command is a module of `isboot.commands` that offers NAME, HELP, EXAMPLE, add_arguments(parser) and
+run(arguments).
 Only the one that is run gets imported: the boot pays for nothing else.
 """
 
@@ -68,11 +69,21 @@ def _run(arguments: list[str]) -> ExitStatus:
         return ExitStatus.FINE
     # The command that is run is the only one imported; all of them are for help and for a name not known.
     commands = [_command(name)] if name in COMMANDS else [_command(known) for known in COMMANDS]
-    parser = _Parser(prog="isboot", description="Boot Linux from iSCSI, from the firmware's table to a disk.")
+    parser = _Parser(
+        prog="isboot",
+        description="Boot Linux from iSCSI, from the firmware's table to a disk.",
+        epilog="`isboot COMMAND --help` tells more, with an example; isboot(8) tells all.",
+    )
     parser.add_argument("--version", action="store_true", help="print versions and what was found, and exit")
     subparsers = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     for command in commands:
-        sub = subparsers.add_parser(command.NAME, help=command.HELP, description=f"{command.HELP}.")
+        sub = subparsers.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=f"{command.HELP}.",
+            epilog=f"example:\n  {command.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
     parsed = parser.parse_args(arguments)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def replace_command(monkeypatch: pytest.MonkeyPatch, run: object) -> None:
-    command = SimpleNamespace(NAME="ibft", HELP="test", add_arguments=lambda parser: None, run=run)
+    command = SimpleNamespace(
+        NAME="ibft", HELP="test", EXAMPLE="isboot ibft", add_arguments=lambda parser: None, run=run
+    )
     monkeypatch.setattr(cli, "_command", lambda name: command)
 
 
@@ -42,6 +45,32 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in cli.COMMANDS)
+
+
+def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*words, "--help"])
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_fits_a_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = help_of([], capsys).splitlines()
+    assert len(lines) <= 24
+    assert all(len(line) < 80 for line in lines)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_a_command_ends_with_an_example_that_can_be_typed(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = help_of([name], capsys).splitlines()[-1].strip()
+    assert example.startswith(f"isboot {name}")
+    ran: list[object] = []
+    monkeypatch.setattr(cli._command(name), "run", lambda parsed: ran.append(parsed) or 0)
+    assert cli.main(shlex.split(example)[1:]) == 0
+    assert len(ran) == 1
 
 
 def test_the_version_names_engine_crc_and_probes_or_what_is_missing(

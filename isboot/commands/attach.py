@@ -13,12 +13,13 @@ from isboot.errors import ExitStatus, IsbootError, UsageError
 from isboot.values import PathConfig
 
 NAME = "attach"
-HELP = "make a disk of a LUN: iscsi://[CHAPNAME@]HOST[:PORT]/TARGETNAME/LUN"
+HELP = "make a disk of a LUN"
+EXAMPLE = "isboot attach --chap-file /etc/isboot/chap iscsi://192.0.2.1/iqn.2001-04.com.example:disk0/1"
 SESSIONS = Path("/sys/class/iscsi_session")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="LUN decimal or 16 hex digits; IPv6 hosts in brackets")
+    parser.add_argument("url", metavar="URL", help="iscsi://[CHAPNAME@]HOST[:PORT]/TARGETNAME/LUN")
     parser.add_argument(
         "--chap-file", type=Path, metavar="F", help="TOML, mode 0600: name, secret, reverse_..."
     )

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from isboot.values import BootConfig
 
 NAME = "bench"
-HELP = "measure or verify a target through the engine, without a block device"
+HELP = "measure or verify a target, without a block device"
+EXAMPLE = "isboot bench --size 64K iscsi://192.0.2.1/iqn.2001-04.com.example:disk0/1"
 RECONNECT_S = 60.0
 RECONNECT_PAUSE_S = 0.1
 COPY_BYTES = 256 * KIB

@@ -18,6 +18,7 @@ RETRY_S = 1.0  #: on top of what was waited for in vain
 
 NAME = "boot"
 HELP = "boot from the firmware's table (run by the initramfs)"
+EXAMPLE = "isboot boot --dry-run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from isboot.errors import ExitStatus
 
 NAME = "detach"
 HELP = "flush, log out and remove a device; one in use is refused"
+EXAMPLE = "isboot detach /dev/ublkb0"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

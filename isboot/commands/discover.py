@@ -10,6 +10,7 @@ from isboot.errors import ExitStatus
 
 NAME = "discover"
 HELP = "the targets a portal knows (SendTargets)"
+EXAMPLE = "isboot discover 192.0.2.1"
 CONNECT_TIMEOUT_S = 5.0
 
 

@@ -16,6 +16,7 @@ from isboot.values import IbftInitiator, IbftNic, IbftTable, IbftTarget, Secret
 
 NAME = "ibft"
 HELP = "find, validate and print the firmware's boot table"
+EXAMPLE = "isboot ibft --hex"
 
 SOURCES = {
     "acpi": "an ACPI table",

@@ -12,6 +12,7 @@ from isboot.units import format_bytes
 
 NAME = "status"
 HELP = "devices, sessions, counters"
+EXAMPLE = "isboot status --json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -43,6 +43,7 @@ from isboot.errors import ExitStatus, TraceError, UsageError
 
 NAME = "trace"
 HELP = "look inside running devices: latency, reconnects"
+EXAMPLE = "isboot trace latency --duration 10 /dev/ublkb0"
 POLL_S = 0.2  #: how late a record may be printed, and ^C be heeded
 
 
