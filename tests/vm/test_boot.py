@@ -18,11 +18,13 @@ from tests.vm.disk import ROOT_MIB
 from tests.vm.guest import Guest
 from tests.vm.progress import say
 from tests.vm.rig import Rig
-from tests.vm.target import Lun, Target
+from tests.vm.target import Account, Lun, Target
 
 pytestmark = pytest.mark.guest
 
 BOOT_S = 180
+#: secrets of 96 bits and more, different ones (RFC 7143 §9.2.1); for tests only
+ACCOUNTS = (Account("boot", "secret-of-the-boot"), Account("disk", "secret-of-the-disk", is_outgoing=True))
 SOURCES = {"bios": "memory", "uefi": "acpi"}
 FIO = (
     "fio --name=v --filename=/var/tmp/fio.data --direct=1 --ioengine=libaio --rw=randrw --bs=4k "
@@ -62,8 +64,16 @@ def boot(rig: Rig, firmware: str, label: str, **options: object) -> tuple[Guest,
     edit = options.pop("edit", "")
     if edit:
         root.edit(str(edit))
-    target = rig.target(Lun(root.file))
-    guest = rig.boot(firmware, label, root=root, target=target, **options)  # type: ignore[arg-type]
+    accounts = ACCOUNTS if options.pop("has_chap", False) else ()
+    target = rig.target(Lun(root.file), accounts=accounts)
+    guest = rig.boot(
+        firmware,
+        label,
+        root=root,
+        target=target,
+        accounts=accounts,
+        **options,  # type: ignore[arg-type]
+    )
     guest.wait_agent(BOOT_S)
     return guest, target, root.file
 
@@ -91,7 +101,9 @@ def power_off(guest: Guest, target: Target, image: Path) -> None:
 
 def test_a_diskless_machine_lives_on_its_lun(rig: Rig, boot_case: tuple[str, str]) -> None:
     firmware, label = boot_case
-    guest, target, image = boot(rig, firmware, label)
+    # under UEFI iPXE runs a script with the secrets of mutual CHAP, under BIOS it follows DHCP's root-path
+    has_chap = firmware == "uefi"
+    guest, target, image = boot(rig, firmware, label, has_chap=has_chap)
     run = guest.channel.run
     for line in (
         "isboot: table: iBFT found",
@@ -115,6 +127,16 @@ def test_a_diskless_machine_lives_on_its_lun(rig: Rig, boot_case: tuple[str, str
     row = json.loads(run("isboot status --json").output)["devices"][0]
     assert (row["boot"], row["state"], row["target"]) == (True, "live", target.name)
     assert run("dpkg -V isboot").output == ""
+    assert table["targets"][0]["chap"] == ("mutual" if has_chap else "none")
+    for account in ACCOUNTS:
+        seen = run(
+            f"grep -rlF {account.secret} /run /var/log /proc/[0-9]*/cmdline /proc/[0-9]*/environ",
+            is_checked=False,
+        )
+        assert [
+            line for line in seen.output.splitlines() if "grep" not in line and line.startswith("/run")
+        ] == []
+        assert account.secret not in guest.qemu.text()
     on_root = run(["python3", "-c", ON_ROOT]).output
     assert on_root == "processes 3\n", on_root
     assert run("systemctl is-system-running", is_checked=False).output.strip() in ("running", "degraded")
