@@ -121,7 +121,7 @@ def connect(
     """
     state = nics.get(path.nic.index) if path.nic else None
     portal = path.portal
-    interface = socket.if_indextoname(state.ifindex) if state else None  # it may have been renamed since
+    interface = _interface(path, state) if state else None
     name = isid.compute(config.initiator_name, path.nic.mac if path.nic else "", lane, lun=path.lun)
     for _ in range(MAX_REDIRECTS + 1):
         sock = tcp.connect(
@@ -155,6 +155,18 @@ def connect(
             sock.close()
             raise
     raise last
+
+
+def _interface(path: PathConfig, state: NicState) -> str:
+    """Give the NIC's name of now: it may have been renamed, or made anew, since it was brought up."""
+    try:
+        return socket.if_indextoname(state.ifindex)
+    except OSError:
+        if path.nic is None:
+            return state.name
+        return nic.configure(
+            path.nic, [path.portal], carrier_timeout_s=CONNECT_TIMEOUT_S, nic_timeout_s=CONNECT_TIMEOUT_S
+        ).name
 
 
 def make_disk(control: Control, attached: Attached, config: BootConfig, queues: int) -> Device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -37,6 +38,16 @@ def put_on(log: Log, *, is_armed: bool) -> None:
     # The collector would touch every object and so copy every page shared with the parent.
     gc.freeze()
     sys.setswitchinterval(0.0005)
+
+
+def ignore_endings() -> None:
+    """
+    Let no SIGTERM end the disk of the root: not of `systemctl kill`, not of `killall python3`.
+
+    Called before the first fork, so that the children ignore them as well; SIGKILL remains.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def make_real_time(log: Log) -> None:

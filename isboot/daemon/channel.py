@@ -114,7 +114,8 @@ class Channel:
     def send(self, message: Message) -> None:
         """Send; a launcher that is gone is no reason to stop serving."""
         try:
-            self._end.send(pickle.dumps(message), socket.MSG_NOSIGNAL)
+            # a launcher that is stopped must not stop the lane that has news for it
+            self._end.send(pickle.dumps(message), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except OSError:
             pass
 

@@ -57,7 +57,9 @@ def leave(heritage: Heritage) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(pickle.dumps(heritage))
     os.replace(partial, FILE)
-    PID_FILE.write_text(f"{heritage.pid}\n", encoding="ascii")
+    partial = PID_FILE.with_name(PID_FILE.name + ".new")
+    partial.write_text(f"{heritage.pid}\n", encoding="ascii")
+    os.replace(partial, PID_FILE)
 
 
 def find() -> Heritage:
@@ -81,15 +83,9 @@ def find() -> Heritage:
     return heritage
 
 
-def open_door(*, is_in_world: bool) -> socket.socket:
-    """
-    Listen for a new launcher, in a worker whose launcher is gone.
-
-    :param is_in_world: else nobody restarts launchers, and the socket has no name
-    """
+def open_door() -> socket.socket:
+    """Listen for a new launcher, in a worker whose launcher is gone; in the world only."""
     door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if not is_in_world:
-        return door
     Path(DOOR).unlink(missing_ok=True)
     door.bind(DOOR)
     door.listen(1)
@@ -118,11 +114,15 @@ def note_standby(pid: int) -> None:
     STANDBY_FILE.write_text(f"{pid} {start_time(pid)}\n", encoding="ascii")
 
 
-def end_standby() -> None:
-    """End the standby of the launcher before: the next cannot talk to it, and two would both take over."""
+def end_standby(serving_pid: int) -> None:
+    """
+    End the standby of the launcher before: the next cannot talk to it, and two would both take over.
+
+    :param serving_pid: never this one: the standby that was noted may have become the worker since
+    """
     try:
         pid, began = map(int, STANDBY_FILE.read_text(encoding="ascii").split())
     except (OSError, ValueError):
         return
-    if began and start_time(pid) == began:
+    if began and pid != serving_pid and start_time(pid) == began:
         os.kill(pid, signal.SIGKILL)

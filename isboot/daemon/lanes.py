@@ -221,7 +221,11 @@ class LaneThread:
                 attached = boot.connect(
                     self._config, path, self._nics, self.index, self._log.say, expected=self._facts
                 )
-            except IsbootError as error:
+            except Exception as problem:
+                # whatever it is, also a fault of ours: I/O waits, and the next attempt may work
+                error = (
+                    problem if isinstance(problem, IsbootError) else IsbootError(f"connecting: {problem!r}")
+                )
                 self.lane.probe_attempt(attempt, -int(error.exit_status))
                 level = Level.WARNING
                 if isinstance(error, IdentityError) or error.exit_status == ExitStatus.NOT_PERMITTED:

@@ -45,6 +45,7 @@ class Child:
     channel: Channel
     began: float
     is_dead: bool = False
+    is_silent: bool = False  #: it closed its end of the channel
 
 
 @dataclass(slots=True)
@@ -69,7 +70,8 @@ class Launcher:
     _connected: dict[int, Connected] = field(default_factory=dict)
     _replacements: int = 0
     _failure: Failed | None = None
-    _waiting: Client | None = None  #: who asked for the end
+    _waiting: Client | None = None  #: who asked the worker for something
+    _asked: str = ""  #: and for what
     _is_finishing: bool = False
     _is_over: bool = False
 
@@ -82,6 +84,8 @@ class Launcher:
         policy = self.config.policy
         self._shared = Shared.make(policy.depth, policy.max_io_bytes)
         self._server = Server()
+        if self.config.is_boot:
+            armour.ignore_endings()
         armour.put_on(self.log, is_armed=self.is_armed)
         return self._keep(self._fork("worker"))
 
@@ -91,15 +95,19 @@ class Launcher:
 
         :raises DaemonError: its worker does not listen: the launcher lives
         """
-        end = heritage.knock()
-        heritage.end_standby()
+        armour.ignore_endings()
+        self._live = left.live
         policy = self.config.policy
         memory = os.open(f"/proc/{left.pid}/fd/{left.shared_fd}", os.O_RDWR | os.O_CLOEXEC)
         self._shared = Shared.open(memory, policy.depth, policy.max_io_bytes)
         self._server = Server()
         armour.put_on(self.log, is_armed=self.is_armed)
+        end = heritage.knock()
+        worker_child = Child("worker", left.pid, os.pidfd_open(left.pid), end, time.monotonic())
+        # last: from here to the greeting of the worker nobody stands by
+        heritage.end_standby(left.pid)
         self.log.say(f"adopted worker {left.pid}", Level.NOTICE)
-        return self._keep(Child("worker", left.pid, os.pidfd_open(left.pid), end, time.monotonic()))
+        return self._keep(worker_child)
 
     def _keep(self, first: Child) -> IsbootError | None:
         self._worker = first
@@ -125,13 +133,18 @@ class Launcher:
         return Child(role, pid, os.pidfd_open(pid), ours, began)
 
     def _fork_standby(self) -> None:
-        self._standby = self._fork("standby")
-        if self.config.is_boot:
-            heritage.note_standby(self._standby.pid)
+        try:
+            self._standby = self._fork("standby")
+            if self.config.is_boot:
+                heritage.note_standby(self._standby.pid)
+        except OSError as error:
+            self.log.say_once("fork", f"making a standby: {error.strerror}; trying again", Level.ERROR)
+            self._respawn_at = time.monotonic() + RESPAWN_S
 
     def _be_child(self, role: str, end: Channel) -> NoReturn:
         status = int(ExitStatus.FAILED)
         try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C at a terminal is the launcher's affair
             self._server.close_in_child()
             if self._waiting is not None:
                 self._waiting.close_in_child()
@@ -160,7 +173,8 @@ class Launcher:
         ]
         for child in children:
             poll.register(child.pidfd, select.POLLIN)
-            poll.register(child.channel, select.POLLIN)
+            if not child.is_silent:
+                poll.register(child.channel, select.POLLIN)
         timeout_ms = None
         if self._respawn_at is not None:
             timeout_ms = max(0.0, (self._respawn_at - time.monotonic()) * 1000)
@@ -170,6 +184,9 @@ class Launcher:
             while child.channel.fileno() in ready and channel.wait_readable([child.channel.fileno()], 0):
                 message = child.channel.receive()
                 if message is None:
+                    child.is_silent = (
+                        True  # its end is told by the pidfd; a closed channel is always readable
+                    )
                     break
                 self._hear(child, message)
             if child.pidfd in ready:
@@ -237,6 +254,9 @@ class Launcher:
             self._worker = None
             self._is_over = True
             return
+        if self._waiting is not None:
+            self._waiting.refuse("the worker died before it was done", "try again", ExitStatus.TRY_AGAIN)
+            self._waiting = None
         self.log.say(f"worker {child.pid} ended ({how}): the standby takes over", Level.WARNING)
         # its pidfd stays open: a standby made from now on waits on it, and finds it dead
         if self._standby is None and self._respawn_at is None:
@@ -279,7 +299,7 @@ class Launcher:
         elif self._worker is None or self._worker.is_dead or self._live is None:
             client.refuse("the device is being recovered", "try again", ExitStatus.TRY_AGAIN)
         else:
-            self._waiting = client
+            self._waiting, self._asked = client, word
             self._worker.channel.send(Request(word))
 
     def _finish(self, client: Client) -> None:
@@ -287,6 +307,13 @@ class Launcher:
         if self._worker is None or self._worker.is_dead or self._live is None:
             client.refuse("the device is being recovered", "try again", ExitStatus.TRY_AGAIN)
             return
+        if self._waiting is not None:
+            self._waiting.refuse("the device is being ended", "", ExitStatus.TRY_AGAIN)
+        self._dismiss_standby()
+        self._waiting, self._asked = client, "finish"
+        self._worker.channel.send(Request("finish"))
+
+    def _dismiss_standby(self) -> None:
         self._is_finishing = True
         self._respawn_at = None
         if self._standby is not None:
@@ -294,11 +321,14 @@ class Launcher:
             os.waitid(os.P_PIDFD, self._standby.pidfd, os.WEXITED)
             self._close(self._standby)
             self._standby = None
-        self._waiting = client
-        self._worker.channel.send(Request("finish"))
 
     def _settle(self, message: Done | Refused) -> None:
-        """The worker answered what a client waits for."""
+        """The worker answered what a client waits for, or says that the device is gone."""
+        if isinstance(message, Done) and message.word == "gone":
+            self._dismiss_standby()
+            return
+        if isinstance(message, Done) and message.word != self._asked:
+            return  # of a request that another one has replaced
         client, self._waiting = self._waiting, None
         if client is None:
             return

@@ -52,8 +52,11 @@ class Log:
         if level > self._show:
             return
         if self._fd < 0:
-            sys.stderr.write(f"isboot: {line}\n")
-            sys.stderr.flush()
+            try:
+                sys.stderr.write(f"isboot: {line}\n")
+                sys.stderr.flush()
+            except OSError:
+                pass  # a terminal that went away is no reason to stop serving
             return
         try:
             os.write(self._fd, f"<{int(level)}>isboot: {line}\n".encode("utf-8", "replace")[:900])

@@ -61,7 +61,7 @@ def adopt(log: Log) -> None:
         log,
         lambda device: notify(f"READY=1\nSTATUS=serving {device}"),
         FOR_EVER_S,
-        is_armed=False,
+        is_armed=True,
     )
     error = launcher.adopt(left)
     if error is not None:
@@ -106,6 +106,9 @@ def _be_launcher(
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
+        # the caller's files are not ours to keep open: a lock would be held as long as the disk lives
+        os.closerange(3, end.fileno())
+        os.closerange(end.fileno() + 1, 4096)
         log = Log(show=log_show)
         launcher = Launcher(config, nics, log, lambda device: end.send(Done(device)), retry_s, is_armed=False)
         error = launcher.run()

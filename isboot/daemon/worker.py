@@ -5,6 +5,7 @@ The process that serves a device: it made it (`serve`), or took it over from one
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from isboot.session import commands as scsi
 from isboot.values import BootConfig, LunFacts, NicState
 
 FINISH_TIMEOUT_S = 30.0
+LATE_TIMEOUT_S = 5.0
 RETRY_S = (0.0, 0.2, 0.5, 1.0, 2.0)  #: before the first connection's attempts; the last goes on
 
 
@@ -108,6 +110,7 @@ class Worker:
                 return True
             if self._task.channel.receive() is None:
                 fds = [pidfd]
+                arm_guard()
 
     def _first_connection(self) -> boot.Attached:
         """
@@ -185,13 +188,16 @@ class Worker:
         self._greet()
         channel = self._task.channel
         door: socket.socket | None = None
+        is_alone = False  #: no launcher, and none will come
         while True:
-            ready = wait_readable([self._wake_fd, (door or channel).fileno()], None)
+            news = [self._wake_fd, *([] if is_alone else [(door or channel).fileno()])]
+            ready = wait_readable(news, None)
             if self._wake_fd in ready:
                 os.eventfd_read(self._wake_fd)
                 self._check_lanes()
                 if all(lane.is_abandoned for lane in self._lanes):
                     self._remove()
+                    self._channel.send(Done("gone"))
                     raise DaemonError(
                         f"serving ublkb{live.device_id}: somebody stopped the device from outside"
                     )
@@ -205,7 +211,9 @@ class Worker:
                 if request is None:
                     # the launcher is gone; the device stays, and waits for the next one
                     self._task.log.say("the launcher is gone, the device stays", Level.WARNING)
-                    door = heritage.open_door(is_in_world=self._task.config.is_boot)
+                    arm_guard()
+                    is_alone = not self._task.config.is_boot
+                    door = None if is_alone else heritage.open_door()
                 elif isinstance(request, Request) and self._obey(request):
                     return
 
@@ -218,9 +226,14 @@ class Worker:
             lane.announce()
         if task.config.is_boot:
             pid = os.getpid()
-            heritage.leave(
-                heritage.Heritage(task.config, task.nics, live, pid, heritage.start_time(pid), task.shared.fd)
+            left = heritage.Heritage(
+                task.config, task.nics, live, pid, heritage.start_time(pid), task.shared.fd
             )
+            try:
+                heritage.leave(left)
+            except OSError as error:
+                # a full /run must not end the disk; a launcher that dies now will not be replaced
+                task.log.say(f"leaving word for a later launcher: {error.strerror}", Level.WARNING)
 
     def _check_lanes(self) -> None:
         for lane in self._lanes:
@@ -274,6 +287,11 @@ class Worker:
             os.close(self._claim_fd)
             self._claim_fd = -1
         late = [lane.index for lane in self._lanes if not lane.join(FINISH_TIMEOUT_S)]
+        if late:
+            # they still try to connect: let go of the device, or DEL_DEV waits for them
+            for lane in self._lanes:
+                lane.stop()
+                lane.join(LATE_TIMEOUT_S)
         self._remove()
         self._check_lanes()
         if late:
@@ -291,6 +309,11 @@ class Worker:
             self._ublkc_fd = -1
         device.delete()
         udev.remove(device.name)
+
+
+def arm_guard() -> None:
+    """Without a launcher nobody tells of a shutdown: be armed for it from now on."""
+    os.kill(os.getpid(), signal.SIGUSR1)
 
 
 def _size(facts: LunFacts) -> str:

@@ -58,6 +58,12 @@ int isboot_process_harden(uint64_t reserve_bytes, struct isboot_error *error)
 	/* the compiler may not drop the write */
 	__asm__ volatile("" : : "r"(reserve) : "memory");
 	free(reserve);
+	/*
+	 * No core: the kernel would run its handler from the root, while the disk beneath it has no server, and
+	 * wait for it before this process is dead enough to be replaced.  A core would hold secrets, too.
+	 */
+	if (prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL) != 0)
+		return fail(error, "prctl(PR_SET_DUMPABLE)");
 	if (prctl(PR_SET_IO_FLUSHER, 1UL, 0UL, 0UL, 0UL) != 0)
 		return fail(error, "prctl(PR_SET_IO_FLUSHER)");
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)

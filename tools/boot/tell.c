@@ -13,6 +13,8 @@
 
 #include "boot.h"
 
+enum { GONE = 1 };
+
 static int ask(const char *path, const char *word, int timeout_ms)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -29,8 +31,8 @@ static int ask(const char *path, const char *word, int timeout_ms)
 	    sizeof(address.sun_path))
 		goto out;
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-		/* a launcher that is gone leaves its socket behind: nobody to tell */
-		code = errno == ECONNREFUSED || errno == ENOENT ? 0 : -1;
+		/* a launcher that is gone leaves its socket behind: nobody to tell there */
+		code = errno == ECONNREFUSED || errno == ENOENT ? GONE : -1;
 		goto out;
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != 0)
@@ -66,7 +68,7 @@ int tell(const char *word, int timeout_ms)
 {
 	DIR *directory = opendir(CONTROL_DIRECTORY);
 	struct dirent *entry;
-	int code = 0;
+	int code = 0, told = 0, gone = 0;
 
 	if (!directory)
 		return errno == ENOENT ? 0 : 1;
@@ -76,9 +78,21 @@ int tell(const char *word, int timeout_ms)
 		if (entry->d_name[0] == '.')
 			continue;
 		(void)snprintf(path, sizeof(path), CONTROL_DIRECTORY "/%s", entry->d_name);
-		if (ask(path, word, timeout_ms) != 0)
+		switch (ask(path, word, timeout_ms)) {
+		case 0:
+			told++;
+			break;
+		case GONE:
+			gone++;
+			break;
+		default:
 			code = 1;
+		}
 	}
 	(void)closedir(directory);
+	if (gone && !told) {
+		say("%s: no launcher is there to be told", word);
+		code = 1;
+	}
 	return code;
 }

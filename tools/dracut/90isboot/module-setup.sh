@@ -29,9 +29,16 @@ install() {
     local path
 
     # what the boot needs of Python, found by importing it; bytecode only: it starts faster and is smaller
-    python3 "$moddir/collect-world.py" "$initdir$world" || {
+    # as the boot runs it: Debian's modules only, whatever pip put into /usr/local. dracut ignores what a module
+    # returns, so a failure ends it: better no new image than one that cannot boot
+    local python=(env -i PATH=/usr/sbin:/usr/bin PYTHONHOME=/usr PYTHONPATH=/usr/lib/python3/dist-packages)
+    "${python[@]}" /usr/bin/python3 -S "$moddir/collect-world.py" "$initdir$world" || {
         dfatal "isboot: collecting the Python files of the boot failed"
-        return 1
+        exit 1
+    }
+    "${python[@]}" chroot "$initdir$world" /usr/bin/python3 -S -m isboot --version >/dev/null || {
+        dfatal "isboot: what was collected does not run"
+        exit 1
     }
 
     inst_binary /usr/lib/isboot/isboot-boot
