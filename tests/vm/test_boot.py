@@ -22,7 +22,7 @@ from tests.vm.target import Account, Lun, Target
 
 pytestmark = pytest.mark.guest
 
-BOOT_S = 180
+BOOT_S = 300
 #: secrets of 96 bits and more, different ones (RFC 7143 §9.2.1); for tests only
 ACCOUNTS = (Account("boot", "secret-of-the-boot"), Account("disk", "secret-of-the-disk", is_outgoing=True))
 SOURCES = {"bios": "memory", "uefi": "acpi"}
@@ -31,6 +31,7 @@ FIO = (
     "--size=64m --iodepth=32 --verify=crc32c --verify_backlog=512 --verify_fatal=1 --time_based "
     "--runtime={runtime} --output-format=json"
 )
+WAIT_FOR_HOST = "until systemctl is-active -q multi-user.target; do sleep 1; done"
 #: every file that a process of isboot has mapped from, or stands on, the root file system
 ON_ROOT = """
 import os, pathlib
@@ -75,6 +76,8 @@ def boot(rig: Rig, firmware: str, label: str, **options: object) -> tuple[Guest,
         **options,  # type: ignore[arg-type]
     )
     guest.wait_agent(BOOT_S)
+    # the agent is there long before the rest of the system
+    guest.channel.run(WAIT_FOR_HOST, BOOT_S)
     return guest, target, root.file
 
 
