@@ -257,6 +257,7 @@ class Policy:
     nop_interval_ms: int = 30_000
     nop_timeout_ms: int = 10_000
     give_up_ms: int = 86_400_000
+    shutdown_give_up_ms: int = 60_000
     carrier_timeout_ms: int = 60_000
     initial_r2t: bool = False  #: what we propose for InitialR2T; the result function is OR
     immediate_data: bool = True  #: likewise; the result function is AND

@@ -80,6 +80,8 @@ PARAMETERS: tuple[Parameter, ...] = (
               "for the answer before the connection counts as lost", 100, HOUR_MS),
     Parameter("give_up_ms", 86_400_000, "ms", "architecture §3: a day",
               "with every path down before requests fail", 1_000, 365 * 24 * HOUR_MS),
+    Parameter("shutdown_give_up_ms", 60_000, "ms", "systemd: 90 s for a unit to stop",
+              "the same, once a shutdown has begun", 1_000, HOUR_MS),
     Parameter("carrier_timeout_ms", 60_000, "ms", "spanning tree: 30 to 50 s",
               "for the NIC's link to come up", 100, HOUR_MS),
     Parameter("initial_r2t", False, "", "RFC 7143 §13.10", "propose InitialR2T=Yes"),

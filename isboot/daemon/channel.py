@@ -88,7 +88,8 @@ class Done:
 @dataclass(frozen=True, slots=True)
 class Request:
     """
-    From the launcher: "claim" (is the disk unused?), "flush", "finish" (stop, flush, log out, remove, end).
+    From the launcher: "claim" (is the disk unused?), "flush", "finish" (stop, flush, log out, remove, end),
+    "shutdown" (with every path down, give up soon), "no-shutdown".
     """
 
     word: str

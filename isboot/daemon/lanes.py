@@ -9,6 +9,7 @@ the ring meanwhile.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
 import time
@@ -89,6 +90,7 @@ class LaneThread:
         self.is_abandoned = False  #: the device was stopped, every tag was given back
         self.error: BaseException | None = None
         self._opened: Opened | None = None
+        self._shutdown_give_up_at = math.inf
         self._may_open = threading.Event()
         self._has_ring = threading.Event()
         self._has_fetched = threading.Event()
@@ -120,6 +122,16 @@ class LaneThread:
         """Give up connecting, let go of the session; used when the end was asked for."""
         self._is_stopping.set()
         self.lane.stop(drain=False)
+
+    def expect_shutdown(self, *, is_near: bool) -> None:
+        """
+        A shutdown has begun: with every path down for so long I/O fails, so that power-off ends.
+
+        :param is_near: False takes it back
+        """
+        self._shutdown_give_up_at = math.inf
+        if is_near:
+            self._shutdown_give_up_at = time.monotonic() + self._config.policy.shutdown_give_up_ms / 1000
 
     def join(self, timeout_s: float) -> bool:
         return self._has_ended.wait(timeout_s)
@@ -212,7 +224,9 @@ class LaneThread:
         attempt = 0
         while True:
             pause_s = max(wait_s, BACKOFF_S[min(attempt // len(paths), len(BACKOFF_S) - 1)])
-            if self._is_stopping.wait(pause_s) or time.monotonic() > give_up_at:
+            if self._is_stopping.wait(pause_s) or time.monotonic() > min(
+                give_up_at, self._shutdown_give_up_at
+            ):
                 return None
             path = paths[attempt % len(paths)]
             attempt += 1
@@ -233,7 +247,7 @@ class LaneThread:
                     level = Level.ERROR
                 if isinstance(error, IdentityError):
                     error.message += "; I/O waits, nothing is written to it"
-                self._log.say_once(f"lane{self.index}", f"{error.message} (attempt {attempt})", level)
+                self._log.say_once(f"lane{self.index}", f"{error.message}; trying again", level)
                 continue
             self.lane.probe_attempt(attempt, 0)
             self._log.forget(f"lane{self.index}")

@@ -291,6 +291,8 @@ class Launcher:
             if child is not None and not child.is_dead:
                 signal.pidfd_send_signal(child.pidfd, number)
         os.kill(os.getpid(), number)
+        if self._worker is not None and not self._worker.is_dead and self._live is not None:
+            self._worker.channel.send(Request("shutdown" if number == signal.SIGUSR1 else "no-shutdown"))
         client.answer(ok=True)
 
     def _ask_worker(self, client: Client, word: str) -> None:

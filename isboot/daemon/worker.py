@@ -246,6 +246,8 @@ class Worker:
             "claim": self._claim,
             "flush": self._flush,
             "finish": self._finish,
+            "shutdown": lambda: self._expect_shutdown(is_near=True),
+            "no-shutdown": lambda: self._expect_shutdown(is_near=False),
         }
         try:
             answer = actions[request.word]()
@@ -267,6 +269,11 @@ class Worker:
                 ExitStatus.TRY_AGAIN,
             )
         return Done("claim")
+
+    def _expect_shutdown(self, *, is_near: bool) -> Message:
+        for lane in self._lanes:
+            lane.expect_shutdown(is_near=is_near)
+        return Done("shutdown")
 
     def _flush(self) -> Message:
         for lane in self._lanes[:1]:

@@ -31,10 +31,10 @@ FIO = (
 )
 
 
-def attach(rig: Rig, label: str) -> tuple[Guest, Target]:
+def attach(rig: Rig, label: str, options: str = "") -> tuple[Guest, Target]:
     target = rig.target()
     guest = rig.quick(label)
-    attach = f"python3 -m isboot attach --initiator {INITIATOR} {target.url()}"
+    attach = f"python3 -m isboot attach --initiator {INITIATOR} {options} {target.url()}"
     guest.channel.run(f"modprobe ublk_drv && {attach}", 60)
     guest.channel.run(QUEUE)
     return guest, target
@@ -116,6 +116,18 @@ def test_a_killed_standby_is_replaced(rig: Rig) -> None:
     after = status(guest)
     assert after["worker_pid"] == before["worker_pid"]
     assert after["standby_pid"] not in (0, before["standby_pid"])
+    detach(guest)
+
+
+def test_a_shutdown_without_a_path_ends_in_errors_not_in_a_hang(rig: Rig) -> None:
+    guest, target = attach(rig, "6.12", "--param shutdown_give_up_ms=3000")
+    ask = "from isboot.daemon import control; print(control.ask(control.find('ublkb0'), '{}')['ok'])"
+    assert guest.channel.run(["python3", "-c", ask.format("arm")]).output == "True\n"
+    target.kill()
+    read = guest.channel.run(
+        "dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct", 60, is_checked=False
+    )
+    assert (read.status, "Link has been severed" in read.output) == (1, True)
     detach(guest)
 
 
