@@ -65,6 +65,8 @@ class Worker:
         task = self._task
         first = self._first_connection()
         armour.put_on(task.log, is_armed=task.is_armed)
+        if task.config.policy.queues > 1:
+            task.log.say(f"queues={task.config.policy.queues}: this version serves with one", Level.WARNING)
         self._control = Control()
         device = boot.make_disk(self._control, first, task.config, queues=1)
         self._device = device
