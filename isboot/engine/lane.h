@@ -52,8 +52,12 @@ enum {
 	RECEIVE_AREA_BYTES = 128 * 1024,
 	RECEIVE_DIRECT_BYTES = 16 * 1024, /* tails of a payload from here on are received in place */
 	RECEIVE_HEADER_AHEAD_BYTES = 512, /* while payloads are long: do not gulp what could go in place */
-	RECEIVE_DIGEST_BYTES =
-		128 * 1024, /* with a data digest: received so much at once, to be summed while hot */
+	/*
+	 * So much is received in place at once.  After 128 wake-ups (APOLL_MAX_RETRY) io_uring hands an operation
+	 * to a kernel thread, which is no SCHED_FIFO and may have to be made: 91 segments of 1448 bytes do not.
+	 * And a data digest is summed while the bytes are hot.
+	 */
+	RECEIVE_DIRECT_BYTES_MAX = 128 * 1024,
 };
 
 #define NS_PER_MS 1000000ULL

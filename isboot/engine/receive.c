@@ -45,8 +45,8 @@ static void prepare_direct(struct isboot_lane *lane, struct io_uring_sqe *sqe)
 	struct receive *receive = &lane->receive;
 	uint32_t length = receive->segment_left, behind = trailer_bytes(lane);
 
-	if (lane->session.data_digest && length > RECEIVE_DIGEST_BYTES) {
-		length = RECEIVE_DIGEST_BYTES;
+	if (length > RECEIVE_DIRECT_BYTES_MAX) {
+		length = RECEIVE_DIRECT_BYTES_MAX;
 		behind = 0;
 	} else if (!(receive->header.basic.flags & FLAG_STATUS)) {
 		/* without a status in it another PDU is certain to come, so waiting for its header costs nothing */

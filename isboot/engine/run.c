@@ -117,6 +117,7 @@ static void wait_and_dispatch(struct isboot_lane *lane, uint32_t wanted, uint64_
 	struct __kernel_timespec timeout, *bound = NULL;
 	struct io_uring_cqe *cqe;
 	uint32_t head, handled = 0;
+	bool all_taken;
 	int code;
 
 	if (deadline_ns != NEVER_NS) {
@@ -131,12 +132,15 @@ static void wait_and_dispatch(struct isboot_lane *lane, uint32_t wanted, uint64_
 	if (code < 0 && code != -ETIME && code != -EINTR && code != -EAGAIN && code != -EBUSY)
 		lane->ring_code = code;
 	lane->now_ns = isboot_now_ns();
+	all_taken = !io_uring_sq_ready(
+		&lane->ring); /* asked now: commits below prepare SQEs for the next enter */
 	io_uring_for_each_cqe (&lane->ring, head, cqe) {
 		dispatch(lane, cqe);
 		handled++;
 	}
 	io_uring_cq_advance(&lane->ring, handled);
-	isboot_send_settle(lane);
+	if (all_taken)
+		isboot_send_settle(lane);
 }
 
 static void cancel(struct isboot_lane *lane, enum completion kind)
@@ -153,13 +157,21 @@ static void cancel(struct isboot_lane *lane, enum completion kind)
 static void quiesce(struct isboot_lane *lane)
 {
 	enum { AGAIN_MS = 100 };
+	uint64_t again_ns = 0;
 
 	while ((lane->receive.is_armed || lane->send.is_in_flight) && !lane->ring_code) {
-		if (lane->receive.is_armed)
-			cancel(lane, COMPLETION_RECEIVE);
-		if (lane->send.is_in_flight)
-			cancel(lane, COMPLETION_SEND);
-		wait_and_dispatch(lane, 1, isboot_now_ns() + AGAIN_MS * NS_PER_MS);
+		/*
+		 * Once per AGAIN_MS: the answer to a cancel wakes us.  To ask again at once would be a busy loop,
+		 * which as SCHED_FIFO keeps off the CPU the kernel thread that is to end the operation.
+		 */
+		if (isboot_now_ns() >= again_ns) {
+			if (lane->receive.is_armed)
+				cancel(lane, COMPLETION_RECEIVE);
+			if (lane->send.is_in_flight)
+				cancel(lane, COMPLETION_SEND);
+			again_ns = isboot_now_ns() + AGAIN_MS * NS_PER_MS;
+		}
+		wait_and_dispatch(lane, 1, again_ns);
 	}
 }
 
@@ -227,8 +239,10 @@ static int find_reason(struct isboot_lane *lane, struct isboot_loss *loss)
 	if (!reason)
 		return 0;
 	quiesce(lane);
-	if (lane->lost)
+	if (lane->lost) {
+		lane->ublk.was_reported = false; /* this reason comes first; the next run tells the other */
 		return end_connection(lane, loss);
+	}
 	return lane->ring_code ? lane->ring_code : reason;
 }
 
