@@ -179,7 +179,7 @@ void isboot_command_finish(struct isboot_lane *lane, struct command *command, in
 	unlink_command(lane, command);
 	command->result = result;
 	/* its buffer may not change hands while a batch that is not sent yet reads from it */
-	if (command->is_write && command->batch == lane->send.batch) {
+	if (command->is_write && command->batch && command->batch == lane->send.batch) {
 		command->state = COMMAND_FINISHING;
 		list_append(&lane->finishing, &command->queue);
 		return;
@@ -199,8 +199,11 @@ void isboot_command_retry(struct isboot_lane *lane, struct command *command, boo
 {
 	uint32_t level;
 
-	if (!command->first_retry_ns)
+	/* the limit is of one cause: what it may be out of patience with is not what came before */
+	if (!command->first_retry_ns || limit_ms != command->retry_limit_ms) {
 		command->first_retry_ns = lane->now_ns;
+		command->retry_limit_ms = limit_ms;
+	}
 	if (limit_ms && lane->now_ns - command->first_retry_ns > limit_ms * NS_PER_MS) {
 		isboot_command_finish(lane, command, otherwise);
 		return;
@@ -330,6 +333,8 @@ void isboot_command_requeue_all(struct isboot_lane *lane)
 			lane->counters->reissued++;
 		unlink_command(lane, command);
 		command->was_aborted = false;
+		command->retries = 0;
+		command->first_retry_ns = 0;
 		wait_for_turn(lane, command);
 	}
 }

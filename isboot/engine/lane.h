@@ -110,7 +110,8 @@ struct command {
 	uint64_t batch; /* the last one that carries bytes of it */
 
 	uint32_t retries;
-	uint64_t first_retry_ns;
+	uint64_t first_retry_ns; /* on this session, of the cause that has this limit */
+	uint32_t retry_limit_ms;
 	uint64_t deadline_ns;   /* sent: of the answer; delayed: of the next try */
 	uint64_t writes_before; /* FLUSH: writes completed when it was issued */
 

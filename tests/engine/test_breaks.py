@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import threading
 import time
 
 from isboot.engine.lane import Cause, Reason
@@ -208,6 +209,19 @@ def test_without_a_session_everything_fails_with_the_code_given() -> None:
         engine.play(lambda peer: peer.sock.close())
         assert engine.lane.fail(-67) == Reason.IDLE
         assert (done.result(0), done.result(1)) == (-67, -67)
+
+
+def test_without_any_session_ever_everything_fails_as_well() -> None:
+    with started() as engine:
+        done = engine.ask(read(0, 512), write(0, bytes(512)), FLUSH)
+        stopper = threading.Timer(1, engine.lane.stop, kwargs={"drain": False})
+        stopper.start()
+        try:
+            assert engine.lane.fail(-67) == Reason.IDLE
+        finally:
+            stopper.cancel()
+            stopper.join()
+        assert [done.result(index) for index in range(3)] == [-67] * 3
 
 
 def test_the_session_can_be_taken_back_and_gone_on_with() -> None:

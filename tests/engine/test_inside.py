@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import subprocess
 import threading
 import time
@@ -18,7 +19,7 @@ from isboot.engine.lane import Cause, Reason
 from isboot.engine.requests import read
 from tests.engine.disk import Disk
 from tests.engine.harness import Engine, session, started
-from tests.engine.peer import DATA_IN, FINAL, GOOD, LUN, NOP_IN, RESERVED, STATUS, Peer
+from tests.engine.peer import BUSY, DATA_IN, FINAL, GOOD, LUN, NOP_IN, RESERVED, STATUS, Peer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENT_BYTES = 1448  #: what a TCP segment carries on Ethernet
@@ -89,6 +90,56 @@ def test_a_device_that_is_gone_is_told_after_a_loss_in_the_same_turn(inside: Any
         finally:
             stopper.cancel()
             stopper.join()
+
+
+FAILED = 1  #: a response: the target could not carry it out; tried again for 10 s
+
+
+def test_the_time_to_try_again_begins_anew_on_a_new_session(inside: Any) -> None:
+    def first(peer: Peer) -> None:
+        peer.respond(peer.receive(), response=FAILED)
+        peer.receive()
+        peer.sock.close()
+
+    def second(peer: Peer) -> None:
+        peer.respond(peer.receive(), response=FAILED)
+        peer.data_in(peer.receive(), bytes(512), status=GOOD)
+
+    with started() as engine:
+        done = engine.ask(read(0, 512))
+        assert engine.play(first)[0] == Reason.LOST
+        inside.age_retries(pointer(engine), 11_000)
+        assert engine.play(second)[0] == Reason.IDLE
+        assert done.result(0) == 512
+
+
+def test_the_time_to_try_again_is_that_of_one_cause(inside: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.respond(peer.receive(), BUSY)  # for as long as it takes
+        command = peer.receive()
+        inside.age_retries(lane, 11_000)
+        peer.respond(command, response=FAILED)
+        peer.data_in(peer.receive(), bytes(512), status=GOOD)
+
+    with started() as engine:
+        lane = pointer(engine)
+        done = engine.ask(read(0, 512))
+        assert engine.play(script)[0] == Reason.IDLE
+        assert done.result(0) == 512
+
+
+def test_the_time_to_try_again_ends(inside: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.respond(peer.receive(), response=FAILED)
+        command = peer.receive()
+        inside.age_retries(lane, 11_000)
+        peer.respond(command, response=FAILED)
+
+    with started() as engine:
+        lane = pointer(engine)
+        done = engine.ask(read(0, 512))
+        assert engine.play(script)[0] == Reason.IDLE
+        assert done.result(0) == -errno.EREMOTEIO
 
 
 def kernel_threads() -> Iterator[str]:
