@@ -13,6 +13,7 @@ enum {
 	ASYNC_NEGOTIATE = 4,
 	REJECT_LIMIT_MS = 10000,
 	TASK_FUNCTION_COMPLETE = 0,
+	TASK_DOES_NOT_EXIST = 1,
 };
 
 void isboot_event_nop_in(struct isboot_lane *lane)
@@ -126,6 +127,13 @@ void isboot_event_reject(struct isboot_lane *lane)
 	isboot_lane_lose(lane, ISBOOT_CAUSE_REJECT, 0, "the target refused a PDU");
 }
 
+/* RFC 7143 §11.6.1; a reset that we were told of ends tasks without an answer: that one is gone is its answer. */
+static bool has_ended(const struct isboot_lane *lane, const struct command *command, uint8_t response)
+{
+	return response == TASK_FUNCTION_COMPLETE ||
+	       (response == TASK_DOES_NOT_EXIST && lane->reset_ns && command->sent_ns < lane->reset_ns);
+}
+
 void isboot_event_task_management(struct isboot_lane *lane)
 {
 	const struct pdu_answer *header = &lane->receive.header.answer;
@@ -148,7 +156,7 @@ void isboot_event_task_management(struct isboot_lane *lane)
 	lane->aborting = NULL;
 	if (!command)
 		return; /* it was answered after all */
-	if (header->response != TASK_FUNCTION_COMPLETE) {
+	if (!has_ended(lane, command, header->response)) {
 		isboot_lane_lose(lane, ISBOOT_CAUSE_COMMAND_TIMEOUT, 0,
 				 "ABORT TASK of a command without answer failed");
 		return;

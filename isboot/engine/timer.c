@@ -136,7 +136,8 @@ uint64_t isboot_timer_next_ns(const struct isboot_lane *lane)
 		next_ns = earlier(next_ns, lane->abort_deadline_ns);
 	else if ((command = first_of(&lane->sent)))
 		next_ns = earlier(next_ns, answer_deadline_ns(lane, command));
-	if (!lane->sent_count && (command = first_of(&lane->waiting)) &&
+	/* as check_commands() does: nothing else is looked at while an ABORT TASK is out */
+	if (!lane->abort_tag && !lane->sent_count && (command = first_of(&lane->waiting)) &&
 	    !serial_reached(lane->cmd_sn, lane->max_cmd_sn))
 		next_ns = earlier(next_ns, command->deadline_ns);
 	if (lane->logout != LOGOUT_NONE)

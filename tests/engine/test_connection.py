@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.engine.disk import Disk
 from tests.engine.harness import session, started
 from tests.engine.peer import (
     ASYNC_MESSAGE,
+    CHECK_CONDITION,
     DATA_IN,
     DATA_OUT,
     FINAL,
@@ -29,6 +31,7 @@ from tests.engine.peer import (
     TASK_MANAGEMENT_RESPONSE,
     Peer,
     PeerClosed,
+    sense,
 )
 
 DIGESTS = {"header_digest": True, "data_digest": True}
@@ -293,6 +296,39 @@ def test_an_answer_that_crosses_the_abort_counts() -> None:
         done = engine.ask(read(0, 512), read(0, 512))
         assert engine.play(script, agreed)[0] == Reason.IDLE
         assert (done.result(0), done.result(1)) == (512, 512)
+
+
+def test_after_a_reset_no_such_task_is_an_answer() -> None:
+    agreed = session()
+    disk = Disk(agreed)
+
+    def script(peer: Peer) -> None:
+        swallowed, told = peer.receive(), peer.receive()
+        peer.respond(told, CHECK_CONDITION, sense(6, 0x29, 3))
+        disk.answer(peer, peer.expect(SCSI_COMMAND))
+        abort = peer.expect(TASK_MANAGEMENT)
+        assert abort.word(20) == swallowed.tag
+        peer.send(TASK_MANAGEMENT_RESPONSE, tag=abort.tag, bytes2=bytes([1, 0]), transfer_tag=0)
+        disk.serve(peer)
+
+    with started(command_timeout_ms=100) as engine:
+        done = engine.ask(read(0, 512), read(512, 512))
+        assert engine.play(script, agreed)[0] == Reason.IDLE
+        assert (done.result(0), done.result(1)) == (512, 512)
+
+
+def test_a_closed_window_is_waited_for_while_an_abort_is_out() -> None:
+    def script(peer: Peer) -> None:
+        peer.max_cmd_sn = 1
+        command = peer.receive()
+        peer.expect(TASK_MANAGEMENT)
+        peer.data_in(command, bytes(512), status=GOOD)
+
+    with started(command_timeout_ms=40, nop_timeout_ms=500) as engine:
+        engine.ask(read(0, 512), read(512, 512))
+        start_s = time.thread_time()
+        assert engine.play(script, session(max_cmd_sn=1))[1].cause == Cause.COMMAND_TIMEOUT
+        assert time.thread_time() - start_s < 0.05  # 0.4 s in a busy loop
 
 
 @pytest.mark.parametrize("answer", ["no answer", "no such task", "aborted twice"])
