@@ -59,6 +59,7 @@ struct isboot_lane_counters {
 struct isboot_shared {
 	uint32_t written_since_flush; /* 1: data may sit in the target's volatile cache only */
 	uint32_t worker_generation;
+	int32_t lost_write_code; /* negative errno: a cached write was lost; the next FLUSH ends with it */
 	struct isboot_lane_counters lanes[ISBOOT_MAX_LANES];
 };
 

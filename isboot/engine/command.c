@@ -246,7 +246,10 @@ static void complete(struct isboot_lane *lane, struct command *command, uint8_t 
 
 	regrow_depth(lane);
 	if (command->operation == ISBOOT_FLUSH) {
-		isboot_command_finish(lane, command, 0);
+		/* the failure of a flush is how the block layer hears of a write it believes done */
+		isboot_command_finish(
+			lane, command,
+			__atomic_exchange_n(&lane->setup.shared->lost_write_code, 0, __ATOMIC_SEQ_CST));
 		return;
 	}
 	if ((flags & (FLAG_OVERFLOW | FLAG_UNDERFLOW)) && residual) {
@@ -302,6 +305,8 @@ void isboot_command_answer(struct isboot_lane *lane, struct command *command, ui
 		shrink_depth(lane);
 	if (outcome.was_reset)
 		lane->reset_ns = lane->now_ns;
+	if (outcome.lost_write)
+		__atomic_store_n(&lane->setup.shared->lost_write_code, outcome.lost_write, __ATOMIC_SEQ_CST);
 	switch (outcome.verdict) {
 	case VERDICT_DONE:
 		complete(lane, command, flags, residual);

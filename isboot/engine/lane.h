@@ -372,6 +372,7 @@ struct outcome {
 	uint32_t limit_ms;  /* RETRY: for so long, 0: for ever; then `code` */
 	int32_t code;       /* negative errno */
 	bool shrinks_depth; /* the target has too much of us */
+	int32_t lost_write; /* negative errno: of a write that was reported done before */
 	bool was_reset;     /* what else was under way may have ended without an answer */
 };
 void isboot_scsi_build(const struct isboot_lane *lane, const struct command *command, uint8_t cdb[16]);

@@ -127,25 +127,50 @@ static bool fits(int wanted, int found)
 	return wanted == ANY || wanted == found;
 }
 
-struct outcome isboot_scsi_judge(uint32_t operation, uint8_t status, const uint8_t *sense,
-				 uint32_t sense_bytes)
+static struct outcome look_up(uint32_t operation, uint8_t status, int key, int code, int qualifier)
 {
-	int key = NO_SENSE, code = 0, qualifier = 0;
 	size_t i;
 
-	/* SPC-4 §4.5: fixed format 70/71, descriptor format 72/73 */
-	if (sense_bytes >= 3 && (sense[0] & 0x7e) == 0x70) {
-		key = sense[2] & 0x0f;
-		code = sense_bytes > 12 ? sense[12] : 0;
-		qualifier = sense_bytes > 13 ? sense[13] : 0;
-	} else if (sense_bytes >= 4 && (sense[0] & 0x7e) == 0x72) {
-		key = sense[1] & 0x0f;
-		code = sense[2];
-		qualifier = sense[3];
-	}
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]) - 1; i++)
 		if (fits(rows[i].status, status) && fits(rows[i].key, key) && fits(rows[i].code, code) &&
 		    fits(rows[i].qualifier, qualifier) && fits(rows[i].operation, (int)operation))
 			break;
 	return rows[i].outcome;
+}
+
+/*
+ * SPC-4 §4.5.7: sense of a command that ended with good status before.  The one it came with was not carried
+ * out.  What ended before can only have been a write into a cache: unless it was recovered, it is lost.
+ */
+static struct outcome judge_deferred(int key, int code, int qualifier)
+{
+	struct outcome outcome = AT_ONCE(60000, -EIO);
+
+	if (key != RECOVERED_ERROR) {
+		outcome.lost_write = look_up(ISBOOT_WRITE, STATUS_CHECK_CONDITION, key, code, qualifier).code;
+		if (!outcome.lost_write)
+			outcome.lost_write = -EIO;
+	}
+	return outcome;
+}
+
+struct outcome isboot_scsi_judge(uint32_t operation, uint8_t status, const uint8_t *sense,
+				 uint32_t sense_bytes)
+{
+	uint8_t response = sense_bytes ? sense[0] & 0x7f : 0;
+	int key = NO_SENSE, code = 0, qualifier = 0;
+
+	/* SPC-4 §4.5: fixed format 70/71, descriptor format 72/73; 71 and 73 are deferred */
+	if (sense_bytes >= 3 && (response & 0x7e) == 0x70) {
+		key = sense[2] & 0x0f;
+		code = sense_bytes > 12 ? sense[12] : 0;
+		qualifier = sense_bytes > 13 ? sense[13] : 0;
+	} else if (sense_bytes >= 4 && (response & 0x7e) == 0x72) {
+		key = sense[1] & 0x0f;
+		code = sense[2];
+		qualifier = sense[3];
+	}
+	if (status == STATUS_CHECK_CONDITION && (response == 0x71 || response == 0x73))
+		return judge_deferred(key, code, qualifier);
+	return look_up(operation, status, key, code, qualifier);
 }

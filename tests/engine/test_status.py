@@ -109,6 +109,55 @@ def test_recovered_error_is_a_success() -> None:
         assert done.result(0) == 512
 
 
+def deferred(sense_data: bytes) -> bytes:
+    """Sense of a command that had ended before."""
+    return bytes([sense_data[0] | 1]) + sense_data[1:]
+
+
+@pytest.mark.parametrize("descriptor", [False, True])
+def test_deferred_sense_is_not_of_the_command_it_comes_with(descriptor: bool) -> None:
+    agreed = session()
+    disk = Disk(agreed)
+
+    def script(peer: Peer) -> None:
+        for key in (1, 3):
+            peer.respond(
+                peer.receive(), CHECK_CONDITION, deferred(sense(key, 0x0C, 0, descriptor=descriptor))
+            )
+            disk.answer(peer, peer.receive())
+        disk.serve(peer)
+
+    with started(depth=1) as engine:
+        done = engine.ask(write(0, b"\x01" * 512), write(512, b"\x02" * 512))
+        assert engine.play(script, agreed)[0] == Reason.IDLE
+        assert (done.result(0), done.result(1), engine.counters.retries) == (512, 512, 2)
+    assert disk.content[:1024] == b"\x01" * 512 + b"\x02" * 512
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "result"),
+    [(1, 0x0C, 0), (3, 0x0C, -errno.ENODATA), (7, 0x27, -errno.EROFS), (2, 4, -errno.EIO)],
+)
+def test_a_cached_write_that_was_lost_fails_one_flush(key: int, code: int, result: int) -> None:
+    agreed = session()
+    disk = Disk(agreed)
+
+    def script(peer: Peer) -> None:
+        disk.answer(peer, peer.receive())
+        peer.respond(peer.receive(), CHECK_CONDITION, deferred(sense(key, code, 0)))
+        disk.serve(peer)
+
+    with started(depth=1) as engine:
+        done = engine.ask(WRITE, READ, FLUSH)
+        assert engine.play(script, agreed)[0] == Reason.IDLE
+        assert [done.result(index) for index in range(3)] == [512, 512, result]
+        assert engine.shared.written_since_flush == (result != 0)
+        done = engine.ask(FLUSH)
+        engine.lane.detach()
+        assert engine.play(Disk(agreed).serve)[0] == Reason.IDLE
+        assert done.result(0) == 0
+
+
 def test_a_target_that_knows_no_flush_has_nothing_to_flush() -> None:
     def script(peer: Peer) -> None:
         peer.respond(peer.receive(), CHECK_CONDITION, sense(5, 0x20, 0))
