@@ -343,20 +343,26 @@ class Lane:
 
     def _exchange(self, exchange: Any, what: str) -> None:
         doing = f"sending {what} on a running lane"
-        done_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        exchange.done_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        is_done = False
         try:
-            exchange.done_fd = done_fd
-            check_code(lib.isboot_lane_exchange(self._lane, exchange), doing)
+            code = lib.isboot_lane_exchange(self._lane, exchange)
+            is_done = code < 0  # it was not even taken
+            check_code(code, doing)
             poll = select.poll()
-            poll.register(done_fd, select.POLLIN)
+            poll.register(exchange.done_fd, select.POLLIN)
             if not poll.poll(EXCHANGE_TIMEOUT_S * 1000):
-                # the lane may still write to it: it must never be freed
-                _lost_exchanges.append(exchange)
                 raise EngineError(f"{doing}: the lane does not answer", exit_status=ExitStatus.TRY_AGAIN)
-            os.eventfd_read(done_fd)
+            os.eventfd_read(exchange.done_fd)
+            is_done = True
         finally:
-            os.close(done_fd)
+            if is_done:
+                os.close(exchange.done_fd)
+            else:
+                # The lane may still write to both: to memory in use again, to a number that is a disk by now.
+                _lost_exchanges.append(exchange)
         check_code(exchange.result, doing)
 
 
+#: kept for ever, their descriptors open; the lane has one at a time, so they are few
 _lost_exchanges: list[Any] = []

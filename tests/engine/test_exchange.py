@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from isboot.engine import lane
 from isboot.engine.lane import Cause, Reason
 from isboot.engine.requests import read
 from isboot.errors import EngineError
@@ -122,6 +124,35 @@ def test_a_lost_connection_ends_the_exchange() -> None:
         error, outcome = beside(engine, script, lambda: engine.lane.exchange_scsi(bytes(6), 0))
         assert isinstance(error, EngineError)
         assert outcome[1].cause in (Cause.CLOSED, Cause.SOCKET)
+
+
+def test_a_late_answer_reaches_no_descriptor_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[Any] = []
+    monkeypatch.setattr(lane, "_lost_exchanges", lost)
+    monkeypatch.setattr(lane, "EXCHANGE_TIMEOUT_S", 0.05)
+    has_given_up = threading.Event()
+
+    def ask_and_go_on() -> int:
+        try:
+            with pytest.raises(EngineError, match="does not answer"):
+                engine.lane.exchange_task_management(5)
+            return os.eventfd(0, os.EFD_NONBLOCK)  # takes the lowest number that is free
+        finally:
+            has_given_up.set()
+
+    def script(peer: Peer) -> None:
+        request = peer.expect(TASK_MANAGEMENT)
+        has_given_up.wait(10)
+        peer.send(TASK_MANAGEMENT_RESPONSE, tag=request.tag, transfer_tag=0)
+
+    with started() as engine:
+        other, outcome = beside(engine, script, ask_and_go_on)
+        assert outcome[0] == Reason.IDLE
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(other)
+    os.close(other)
+    assert [os.eventfd_read(exchange.done_fd) for exchange in lost] == [1]
+    os.close(lost[0].done_fd)
 
 
 def test_between_runs_an_exchange_is_refused() -> None:
