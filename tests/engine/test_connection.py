@@ -328,7 +328,7 @@ def test_a_closed_window_is_waited_for_while_an_abort_is_out() -> None:
         engine.ask(read(0, 512), read(512, 512))
         start_s = time.thread_time()
         assert engine.play(script, session(max_cmd_sn=1))[1].cause == Cause.COMMAND_TIMEOUT
-        assert time.thread_time() - start_s < 0.05  # 0.4 s in a busy loop
+        assert time.thread_time() - start_s < 0.1  # 0.4 s in a busy loop
 
 
 @pytest.mark.parametrize("answer", ["no answer", "no such task", "aborted twice"])
