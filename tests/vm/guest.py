@@ -72,6 +72,8 @@ class Guest:
 
         :raises RigError: not within timeout_s; with the end of the console
         """
+        if not self.qemu.service.is_alive:
+            self.qemu.revive()
         if self._channel is None:
             self._channel = Channel(connect(self.qemu.socket_path("agent")))
         deadline = time.monotonic() + timeout_s
@@ -80,6 +82,11 @@ class Guest:
             try:
                 return self._channel.wait_hello(1)
             except RigError as error:
+                if not is_alive and self.qemu.revive():
+                    self._channel.close()
+                    self._channel = Channel(connect(self.qemu.socket_path("agent")))
+                    deadline = time.monotonic() + timeout_s
+                    continue
                 if not is_alive or time.monotonic() > deadline:
                     raise RigError(f"no agent within {timeout_s:g} s: {error}\n{self.qemu.tail()}") from None
 

@@ -8,7 +8,6 @@ built for the guest.  Six seconds from power-on to the first command.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,11 +24,6 @@ from tests.vm.target import Account
 
 #: where the working tree is in the guest
 TREE = "/run/rig/tree"
-
-
-#: QEMU 7.2 with one thread a processor: one may still execute the int3 of a text_poke that is over.  Seen
-#: once, on a loaded machine, where sched_clock's static key is switched; nothing of ours has run by then
-EMULATOR_FAULT = re.compile(r"Oops: int3: 0000 \[#1\]")
 
 
 @dataclass(frozen=True)
@@ -136,16 +130,7 @@ def quick_guest(
         memory_mib=memory_mib,
         extra=extra,
     )
-    for is_last in (False, True):
-        with guest.running(machine, directory) as running:
-            try:
-                running.wait_agent(60 if firmware == "direct" else 120)
-            except RigError:
-                if is_last or not EMULATOR_FAULT.search(running.qemu.text()):
-                    raise
-                say("the emulator tripped over a kernel that patches itself; once more")
-                running.qemu.console.rename(directory / "console-tripped.log")
-                continue
-            say(f"quick guest up, kernel {which.release}, logs in {directory}")
-            yield running
-            return
+    with guest.running(machine, directory) as running:
+        running.wait_agent(60 if firmware == "direct" else 120)
+        say(f"quick guest up, kernel {which.release}, logs in {directory}")
+        yield running
