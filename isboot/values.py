@@ -258,7 +258,14 @@ class Policy:
     nop_timeout_ms: int = 10_000
     give_up_ms: int = 86_400_000
     shutdown_give_up_ms: int = 60_000
+    nic_timeout_ms: int = 60_000
     carrier_timeout_ms: int = 60_000
+    dhcp_timeout_ms: int = 60_000
+    mtu_bytes: int = 0  #: 0: as the NIC has it
+    login_jitter_ms: int = 500
+    redirect_max: int = 4
+    auth_required: bool = True  #: with credentials, AuthMethod=None is refused
+    chap_algorithms: tuple[str, ...] = ("sha3-256", "sha256", "sha1", "md5")  #: offered, in this order
     initial_r2t: bool = False  #: what we propose for InitialR2T; the result function is OR
     immediate_data: bool = True  #: likewise; the result function is AND
 
@@ -278,6 +285,7 @@ class BootConfig:
     policy: Policy
     is_boot: bool
     warnings: tuple[str, ...] = ()
+    luns: str | tuple[bytes, ...] = "boot"  #: "boot", "all", or their bytes
 
 
 # --- network -----------------------------------------------------------------------------------------------

@@ -108,10 +108,8 @@ def test_every_option_described_is_one_the_kernel_command_line_takes() -> None:
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
 def test_every_parameter_is_described_with_its_range_and_default(parameter: Parameter) -> None:
     text = paragraphs("PARAMETERS")[parameter.name].replace("\n", " ")
-    default = parameter.default
-    shown = str(int(default)) if isinstance(default, bool) else str(default)
     unit = f" {parameter.unit}" if parameter.unit else ""
-    assert text.strip().endswith(f"{parameter.range_text}{unit} ({shown}).")
+    assert text.strip().endswith(f"{parameter.range_text}{unit} ({parameter.default_text}).")
 
 
 def test_no_parameter_is_described_that_there_is_not() -> None:

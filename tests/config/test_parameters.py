@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -26,9 +26,8 @@ def test_a_row_says_unit_source_and_meaning_and_takes_its_default(row: parameter
     assert row.meaning
     is_number = isinstance(row.default, int) and not isinstance(row.default, bool)
     assert bool(row.unit) == is_number
-    text = str(int(row.default)) if isinstance(row.default, bool) else str(row.default)
-    assert parse_value(row.name, text) == row.default
-    assert type(parse_value(row.name, text)) is type(row.default)
+    assert parse_value(row.name, row.default_text) == row.default
+    assert type(parse_value(row.name, row.default_text)) is type(row.default)
     assert row.name in parameters.help_text()
 
 
@@ -44,6 +43,21 @@ def test_a_number_beyond_its_range_is_refused(row: parameters.Parameter) -> None
 def test_a_size_must_be_whole_pages() -> None:
     with pytest.raises(UsageError, match="a multiple of 4096"):
         parse_value("max_io_bytes", "5000")
+
+
+def test_a_zero_with_a_meaning_of_its_own_is_taken_below_the_range() -> None:
+    assert parse_value("mtu_bytes", "0") == 0
+    for text in ("1", "575", "65536"):
+        with pytest.raises(UsageError, match=r"0 \(as it is\), 576 to 65535 bytes"):
+            parse_value("mtu_bytes", text)
+
+
+def test_a_list_is_taken_in_its_order_each_word_once() -> None:
+    assert parse_value("chap_algorithms", "md5") == ("md5",)
+    assert parse_value("chap_algorithms", "sha1,sha256") == ("sha1", "sha256")
+    for text in ("", "md4", "md5,", "md5,md5", "md5 sha1"):
+        with pytest.raises(UsageError, match="one or more of sha3-256,sha256,sha1,md5"):
+            parse_value("chap_algorithms", text)
 
 
 def test_an_unknown_name_is_refused() -> None:
@@ -72,7 +86,7 @@ def test_a_profile_sets_values_its_parameters_take(name: str) -> None:
     policy = apply(Policy(), [("profile", name)])
     for row in PARAMETERS:
         value = getattr(policy, row.name)
-        assert parse_value(row.name, str(int(value) if isinstance(value, bool) else value)) == value
+        assert parse_value(row.name, replace(row, default=value).default_text) == value
 
 
 @PROPERTY
