@@ -36,6 +36,9 @@ class Pending:
         self.name = name
         self.deadline = time.monotonic() + timeout_s + GRACE_S
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._pieces: list[bytes] = []
+        self._is_late = False
+        self._status: int | None = None
 
     def wait(self, on_output: Callable[[bytes], None] | None = None) -> tuple[int, bytes]:
         """
@@ -44,24 +47,42 @@ class Pending:
         :param on_output: called with each piece as it comes
         :raises RigError: the agent refused, or the time is up
         """
-        pieces: list[bytes] = []
-        is_late = False
-        while True:
-            try:
-                answer = self.answers.get(timeout=max(self.deadline - time.monotonic(), 0))
-            except queue.Empty:
-                raise RigError(f"{self.name}: the agent in the guest is silent") from None
-            if "error" in answer:
-                raise RigError(f"{self.name}: {answer['error']}")
-            is_late = is_late or "late" in answer
-            if "output" in answer:
-                pieces.append(base64.b64decode(answer["output"]))
-                if on_output:
-                    on_output(pieces[-1])
-            if "status" in answer:
-                if is_late:
-                    raise RigError(f"{self.name}: killed, its time was up\n{_text(pieces)[-4000:]}")
-                return answer["status"], b"".join(pieces)
+        while self._status is None:
+            self._take(on_output)
+        if self._is_late:
+            raise RigError(f"{self.name}: killed, its time was up\n{_text(self._pieces)[-4000:]}")
+        return self._status, b"".join(self._pieces)
+
+    def wait_for(self, word: str) -> None:
+        """
+        Wait until it has written that.
+
+        :raises RigError: it ended before, the agent refused, or the time is up
+        """
+        while word not in _text(self._pieces):
+            if self._status is not None:
+                text = _text(self._pieces)[-4000:]
+                raise RigError(f"{self.name}: ended ({self._status}) without {word!r}\n{text}")
+            self._take(None)
+
+    @property
+    def output(self) -> bytes:
+        """What of its output `wait_for` has seen."""
+        return b"".join(self._pieces)
+
+    def _take(self, on_output: Callable[[bytes], None] | None) -> None:
+        try:
+            answer = self.answers.get(timeout=max(self.deadline - time.monotonic(), 0))
+        except queue.Empty:
+            raise RigError(f"{self.name}: the agent in the guest is silent") from None
+        if "error" in answer:
+            raise RigError(f"{self.name}: {answer['error']}")
+        self._is_late = self._is_late or "late" in answer
+        if "output" in answer:
+            self._pieces.append(base64.b64decode(answer["output"]))
+            if on_output:
+                on_output(self._pieces[-1])
+        self._status = answer.get("status", self._status)
 
 
 class Channel:

@@ -55,6 +55,7 @@ class Machine:
     :ivar accelerator: QEMU's: emulation works everywhere, "kvm" only where `demo/accelerator.py` says so
     :ivar may_reboot: a reset restarts the guest instead of ending QEMU
     :ivar extra: more arguments of QEMU
+    :ivar variables: what UEFI firmware finds in its flash; the guest writes to a copy
     """
 
     firmware: str = "direct"
@@ -70,6 +71,7 @@ class Machine:
     accelerator: str = EMULATION
     may_reboot: bool = False
     extra: Sequence[str] = field(default_factory=list)
+    variables: Path = OVMF_VARS
 
 
 class Qemu:
@@ -227,7 +229,7 @@ class Qemu:
         command += ["-machine", "q35" if machine.firmware != "bios" else "pc"]
         if machine.firmware == "uefi":
             variables = self.directory / "OVMF_VARS.fd"
-            shutil.copyfile(OVMF_VARS, variables)
+            shutil.copyfile(machine.variables, variables)
             command += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"]
             command += ["-drive", f"if=pflash,format=raw,file={variables}"]
         if machine.firmware == "direct":

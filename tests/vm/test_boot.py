@@ -16,7 +16,7 @@ import pytest
 from tests.vm import disk
 from tests.vm.disk import ROOT_MIB
 from tests.vm.guest import Guest
-from tests.vm.progress import say
+from tests.vm.kills import kill_all_over
 from tests.vm.rig import Rig
 from tests.vm.target import Account, Lun, Target
 
@@ -149,15 +149,14 @@ def test_a_diskless_machine_lives_on_its_lun(rig: Rig, boot_case: tuple[str, str
     ]
 
     # a session of work with faults in it
-    load = guest.channel.start(FIO.format(runtime=20), 180)
-    kills = json.loads(run("python3 /run/kill_workers.py 3 1", 120).output) if put_killer(guest) else []
+    kills = kill_all_over(guest, target, "/var/tmp/fio.data", f"{firmware} {label} after switch_root")
+    load = guest.channel.start(FIO.format(runtime=10), 180)
     target.restart()
     run("sync; echo 3 > /proc/sys/vm/drop_caches; cat /usr/bin/* > /dev/null", 120)
     code, output = load.wait()
     assert code == 0, output.decode(errors="replace")[-3000:]
-    say(f"{firmware} {label}: workers replaced in {[round(row['ms']) for row in kills]} ms")
     row = json.loads(run("isboot status --json").output)["devices"][0]
-    assert row["worker_replacements"] == 3
+    assert row["worker_replacements"] == kills
     assert row["lanes"][0]["reconnects"] >= 1
 
     # a launcher that dies is replaced by one that adopts
@@ -171,13 +170,6 @@ def test_a_diskless_machine_lives_on_its_lun(rig: Rig, boot_case: tuple[str, str
     # power-off with a cold cache all the way
     guest.channel.start("while :; do echo 3 > /proc/sys/vm/drop_caches; sleep 0.02; done", 300)
     power_off(guest, target, image)
-
-
-def put_killer(guest: Guest) -> bool:
-    """The installed isboot is what it uses; the script itself is the test's."""
-    script = (Path(__file__).parent / "inside" / "kill_workers.py").read_text()
-    guest.channel.run(["python3", "-c", f"open('/run/kill_workers.py', 'w').write({script!r})"])
-    return True
 
 
 def test_a_root_without_isboot_lives_as_well(rig: Rig) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 from typing import Any
 
 import pytest
 
 from tests.vm.guest import Guest
-from tests.vm.progress import say
+from tests.vm.kills import kill_all_over, report
 from tests.vm.rig import Rig
 from tests.vm.target import Target
 
@@ -52,15 +51,6 @@ def detach(guest: Guest) -> None:
     assert guest.channel.run("ls /dev/ublkb0", is_checked=False).status != 0
 
 
-def report(what: str, recoveries: list[dict[str, Any]]) -> None:
-    times = [row["ms"] for row in recoveries]
-    pids = " ".join(f"{row['old']}->{row['new']}" for row in recoveries)
-    say(
-        f"{what}: {len(times)} recoveries, median {statistics.median(times):.0f} ms, "
-        f"worst {max(times):.0f} ms; {pids}"
-    )
-
-
 def test_a_device_comes_serves_and_goes(rig: Rig, kernel_label: str) -> None:
     guest, target = attach(rig, kernel_label)
     run = guest.channel.run
@@ -88,23 +78,9 @@ def test_a_device_comes_serves_and_goes(rig: Rig, kernel_label: str) -> None:
 
 def test_a_killed_worker_is_replaced_without_an_error(rig: Rig, kernel_label: str) -> None:
     guest, target = attach(rig, kernel_label)
-    run = guest.channel.run
-    for what, depth in (("idle", 0), ("half", 64), ("full", 127)):
-        load = guest.channel.start(FIO.format(runtime=15, depth=depth), 120) if depth else None
-        recoveries = json.loads(run(f"{KILL} 20 0.3", 120).output)
-        report(f"{kernel_label} {what}", recoveries)
-        if load:
-            code, output = load.wait()
-            job = json.loads(output[output.index(b"{") :])["jobs"][0]
-            assert (code, job["error"]) == (0, 0)
-            assert job["read"]["total_ios"] > 0
-        assert statistics.median(row["ms"] for row in recoveries) < 500
-    target.freeze()
-    recoveries = json.loads(run(f"{KILL} 3 0", 120).output)
-    report(f"{kernel_label} target stopped", recoveries)
-    target.thaw()
-    run("dd if=/dev/ublkb0 of=/dev/null bs=1M count=4 iflag=direct", 60)
-    assert status(guest)["worker_replacements"] == 63
+    kills = kill_all_over(guest, target, "/dev/ublkb0", f"{kernel_label} attached")
+    guest.channel.run("dd if=/dev/ublkb0 of=/dev/null bs=1M count=4 iflag=direct", 60)
+    assert status(guest)["worker_replacements"] == kills
     detach(guest)
 
 
