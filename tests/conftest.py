@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 
 import hypothesis
@@ -15,6 +16,13 @@ hypothesis.settings.load_profile("isboot")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="boot all firmwares with all kernels, not one each")
     parser.addoption("--must-run", action="store_true", help="a test that is skipped has failed")
+
+
+def pytest_configure() -> None:
+    """Let each worker of `-n` run a guest of its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        os.environ.setdefault("ISBOOT_RIG_LOCK", f"guest-{worker}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -111,7 +111,7 @@ def guest_lock() -> Iterator[None]:
     """
     One guest at a time: two emulated processors are all this needs from a small machine.
 
-    A larger one may run several: each with a lock of its own in $ISBOOT_RIG_LOCK.
+    Several may run beside each other, each with a lock of its own in $ISBOOT_RIG_LOCK (tests/conftest.py).
     """
     with cache.locked(os.environ.get("ISBOOT_RIG_LOCK", "guest")):
         yield
