@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from isboot.block import parameters, udev
 from isboot.block.device import Control, Device
@@ -30,6 +31,28 @@ FENCE_WAIT_S = 30.0  #: where LOGICAL UNIT RESET is refused: what most targets g
 MAX_REDIRECTS = 4
 
 Say = Callable[[str], None]
+
+
+class Marks(Protocol):
+    """Told how far the road was taken (daemon/timeline.py has the steps); `NoMarks` where nobody asks."""
+
+    def attempt(self, step: str) -> None: ...
+    def reach(self, step: str, words: str) -> None: ...
+    def fail(self, message: str) -> None: ...
+
+
+class NoMarks:
+    def attempt(self, step: str) -> None:
+        pass
+
+    def reach(self, step: str, words: str) -> None:
+        pass
+
+    def fail(self, message: str) -> None:
+        pass
+
+
+NO_MARKS = NoMarks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +76,7 @@ def configure(tables: list[IbftTable], options: cmdline.KernelOptions) -> BootCo
     return sources.from_sources(tables, options)
 
 
-def bring_up(config: BootConfig, say: Say) -> dict[int, NicState]:
+def bring_up(config: BootConfig, say: Say, marks: Marks = NO_MARKS) -> dict[int, NicState]:
     """
     Stage 3, network: every NIC that a path needs, by its index.
 
@@ -68,11 +91,13 @@ def bring_up(config: BootConfig, say: Say) -> dict[int, NicState]:
         if portals:
             # a driver may take as long to find its NIC as a switch to open the port
             bound_s = config.policy.carrier_timeout_ms / 1000
+            marks.attempt("nic")
             try:
                 states[wanted.index] = nic.configure(
-                    wanted, portals, carrier_timeout_s=bound_s, nic_timeout_s=bound_s
+                    wanted, portals, carrier_timeout_s=bound_s, nic_timeout_s=bound_s, mark=marks.reach
                 )
             except NetworkError as error:
+                marks.fail(error.message)
                 faults.append(error)
     if faults and not states:
         raise next((fault for fault in faults if fault.exit_status == ExitStatus.TRY_AGAIN), faults[0])
@@ -110,6 +135,7 @@ def connect(
     say: Say,
     *,
     expected: LunFacts | None,
+    marks: Marks = NO_MARKS,
 ) -> Attached:
     """
     Stage 4, session: connect, log in, see what disk is there.
@@ -130,13 +156,16 @@ def connect(
             timeout_s=CONNECT_TIMEOUT_S,
             resolve_names=expected is None,
         )
+        marks.reach("connect", str(portal))
         try:
             session = connection.login(sock, path, config.initiator_name, config.policy, name, portal)
+            marks.reach("login", session.target_name)
             if expected is None:
                 for line in (f"login: {session.target_name} at {session.portal}", *session.warnings):
                     say(line)
             control = ScsiControl(sock, session)
             facts = lun.inspect(control, expected)
+            marks.reach("lun", f"{facts.vendor} {facts.product}, {facts.capacity_blocks} blocks")
             if expected is not None:
                 identity.check(expected, facts)
                 if fence.fence(control, session.lun) is not fence.Fence.COMPLETE:

@@ -33,6 +33,7 @@ class IsbootError(Exception):
     """
 
     stage = ""
+    is_told = False  #: on the console, by whoever raised it: once is enough
 
     def __init__(self, message: str, hint: str = "", exit_status: ExitStatus = ExitStatus.FAILED) -> None:
         super().__init__(message)

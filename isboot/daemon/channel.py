@@ -51,21 +51,24 @@ class Failed:
     The sender ends because of this.
 
     :param stage: where it went wrong, "" for the daemon itself
+    :param is_told: the console has it already
     """
 
     message: str
     hint: str
     exit_status: int
     stage: str = ""
+    is_told: bool = False
 
     @classmethod
     def of(cls, error: IsbootError) -> Failed:
-        return cls(error.message, error.hint, int(error.exit_status), error.stage)
+        return cls(error.message, error.hint, int(error.exit_status), error.stage, error.is_told)
 
     def as_error(self) -> IsbootError:
         """Give the error as whoever started the sender raises it: its stage is the one that failed."""
         error = DaemonError(self.message, self.hint, ExitStatus(self.exit_status))
         error.stage = self.stage or error.stage
+        error.is_told = self.is_told
         return error
 
 

@@ -45,9 +45,13 @@ class Log:
             except OSError:
                 self._fd = -1
 
-    def say(self, text: str, level: Level = Level.INFO) -> None:
-        """Say one line; newlines become spaces, so that a peer's words cannot forge a line."""
-        line = " ".join(text.split())
+    def say(self, text: str, level: Level = Level.INFO, *, is_row: bool = False) -> None:
+        """
+        Say one line; newlines become spaces, so that a peer's words cannot forge a line.
+
+        :param is_row: its columns are set with blanks, which stay
+        """
+        line = " ".join(text.splitlines() if is_row else text.split())
         self.ring.append(line)
         if level > self._show:
             return

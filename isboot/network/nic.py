@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -29,6 +29,13 @@ NIC_KINDS = ("", "veth", "dummy")
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 DUPLICATE_DETECTION_S = 5.0  # RFC 4862 §5.4: one probe, one second, and its random delay of up to one more
 INTERFACE_NAME_BYTES = 15  # IFNAMSIZ without the NUL
+
+
+Mark = Callable[[str, str], None]  #: a step that was reached, and words to it
+
+
+def unmarked(_step: str, _words: str) -> None:
+    """Where nobody asks how long a step took."""
 
 
 class Kernel(Events, Protocol):
@@ -71,6 +78,7 @@ def configure(
     carrier_timeout_s: float,
     nic_timeout_s: float = 10.0,
     dropins_root: Path | None = Path("/run"),
+    mark: Mark = unmarked,
 ) -> NicState:
     """
     Bring a NIC up so that the portals can be reached through it.
@@ -79,12 +87,13 @@ def configure(
     :param carrier_timeout_s: seconds for the carrier; spanning tree alone may take 50
     :param nic_timeout_s: seconds for a driver to find the NIC
     :param dropins_root: where the network managers' drop-ins go; None for none
+    :param mark: told of "nic", "carrier" and "address"
     :return: how it stands now and how many changes were made, drop-ins counted
     :raises NetworkError: no such NIC (NOTHING_THERE), no carrier (TRY_AGAIN), not root (NOT_PERMITTED)
     """
     with Rtnetlink() as kernel:
         try:
-            return bring_up(kernel, nic, portals, carrier_timeout_s, nic_timeout_s, dropins_root)
+            return bring_up(kernel, nic, portals, carrier_timeout_s, nic_timeout_s, dropins_root, mark=mark)
         except OSError as error:
             raise _explain(error, nic) from error
 
@@ -97,6 +106,8 @@ def bring_up(
     nic_timeout_s: float,
     dropins_root: Path | None,
     sysfs_net: Path = SYSFS_NET,
+    *,
+    mark: Mark = unmarked,
 ) -> NicState:
     """
     Do what `configure` does, with a kernel given.
@@ -107,6 +118,8 @@ def bring_up(
     hardware = wait_for(lambda: find_nic(kernel.links(), nic, sysfs_net), kernel, nic_timeout_s)
     if hardware is None:
         raise _no_such_nic(kernel.links(), nic, nic_timeout_s, sysfs_net)
+    driver = read_hardware(hardware.name, sysfs_net).driver or hardware.kind
+    mark("nic", f"{hardware.name} ({driver}) {hardware.mac}")
     changes = 0
     # The managers first: one that is running must not see the NIC change before it is told to let go.
     if dropins_root is not None and nic.address is not None:
@@ -119,14 +132,16 @@ def bring_up(
         link = vlan_link
         changes += added + _set_up(kernel, link)
     _wait_for_carrier(kernel, link, carrier_timeout_s)
+    mark("carrier", "")
     if nic.address is not None:
         changes += _put_address(kernel, link, nic.address)
         changes += _put_routes(kernel, link, plan_routes(nic, portals, link.ifindex))
+    mark("address", str(nic.address or "none"))
     return NicState(
         mac=nic.mac,
         name=link.name,
         ifindex=link.ifindex,
-        driver=read_hardware(hardware.name, sysfs_net).driver or hardware.kind,
+        driver=driver,
         address=nic.address,
         changes=changes,
     )
