@@ -22,21 +22,6 @@ DEFAULT_TIMEOUT_MS = 15_000
 LOGICAL_UNIT_RESET = 5  #: RFC 7143 §11.5.1
 _CLOSE_SESSION = 0  #: RFC 7143 §11.14.1
 
-#: RFC 7143 §11.17.1
-REJECT_REASONS = {
-    0x02: "data digest error", 0x03: "SNACK reject", 0x04: "protocol error", 0x05: "command not supported",
-    0x06: "too many immediate commands", 0x07: "task in progress", 0x08: "invalid data ack",
-    0x09: "invalid PDU field", 0x0A: "long operation reject", 0x0B: "negotiation reset (deprecated)",
-    0x0C: "waiting for logout",
-}  # fmt: skip
-#: RFC 7143 §11.9.1: what ends the connection; other events are no affair of a control command.
-_ENDING_EVENTS = {
-    1: "asks for a logout",
-    2: "is about to drop this connection",
-    3: "is about to drop all connections of the session",
-}
-
-
 Outcome = TypeVar("Outcome")
 
 
@@ -247,13 +232,12 @@ class Control:
                 self._connection.send(reply, deadline)
             return True
         if isinstance(message, pdu.AsyncMessage):
-            if message.event in _ENDING_EVENTS:
-                raise ConnectionLost(f"{self.doing}: the target {_ENDING_EVENTS[message.event]}")
+            if message.event in pdu.ENDING_EVENTS:
+                raise ConnectionLost(f"{self.doing}: the target {pdu.ENDING_EVENTS[message.event]}")
             return True
         if isinstance(message, pdu.Reject):
-            reason = REJECT_REASONS.get(message.reason, "no reason the standard knows")
             raise SessionError(
-                f"{self.doing}: the target rejected a PDU: {reason} (0x{message.reason:02x})",
+                f"{self.doing}: the target rejected a PDU: {message.reason_text}",
                 "the target's log may say why",
                 ExitStatus.FAILED,
             )

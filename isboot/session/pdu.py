@@ -17,6 +17,20 @@ DIGEST_BYTES = 4
 RESERVED_TAG = 0xFFFFFFFF  #: "no task": of an unsolicited NOP-In, of a NOP-Out that asks for no answer
 NO_LUN = bytes(8)
 
+#: RFC 7143 §11.17.1
+REJECT_REASONS = {
+    0x02: "data digest error", 0x03: "SNACK reject", 0x04: "protocol error", 0x05: "command not supported",
+    0x06: "too many immediate commands", 0x07: "task in progress", 0x08: "invalid data ack",
+    0x09: "invalid PDU field", 0x0A: "long operation reject", 0x0B: "negotiation reset (deprecated)",
+    0x0C: "waiting for logout",
+}  # fmt: skip
+#: RFC 7143 §11.9.1: what ends the connection; other events tell of something else.
+ENDING_EVENTS = {
+    1: "asks for a logout",
+    2: "is about to drop this connection",
+    3: "is about to drop all connections of the session",
+}
+
 
 class ProtocolError(SessionError):
     """The peer sent bytes that break the standard. Raised without context; the connection adds it."""
@@ -319,6 +333,12 @@ class Reject(TargetPdu):
     reason: int = _uint(2, 1)
     initiator_task_tag: int = _uint(16, 4, RESERVED_TAG)
     data_sn: int = _uint(36, 4)
+
+    @property
+    def reason_text(self) -> str:
+        """Give the reason in words, with its number."""
+        text = REJECT_REASONS.get(self.reason, "no reason the standard knows")
+        return f"{text} (0x{self.reason:02x})"
 
 
 BY_OPCODE: dict[int, type[Pdu]] = {
