@@ -206,7 +206,13 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class NicConfig:
-    """A NIC to bring up: found by MAC, the PCI address breaks ties."""
+    """
+    A NIC to bring up: found by MAC, the PCI address breaks ties.
+
+    :param address: None with origin "dhcp": it has to be asked for
+    :param name: of the interface, where the kernel command line gives that and no MAC; with neither any NIC
+        will do
+    """
 
     index: int
     mac: str
@@ -217,6 +223,7 @@ class NicConfig:
     vlan: int  #: 0: none
     hostname: str
     origin: str | int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +278,25 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """
+    Which source won for a value.
+
+    :param what: "target", "initiator name", "NIC 0 address", the name of a parameter, ...
+    :param value: as people read it; no secret
+    :param overruled: "VALUE by SOURCE" of those that lost and say something else, ", " between
+    """
+
+    what: str
+    value: str
+    source: str
+    overruled: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BootConfig:
     """
+    :param paths: none where DHCP's root-path is to name them
     :param source: where it came from, for messages: "iBFT (memory)", "kernel command line", "URL"
     :param is_boot: the device carries the machine's root
     :param warnings: what was left out or overruled on the way here, a line each, no secret in it
@@ -286,6 +310,7 @@ class BootConfig:
     is_boot: bool
     warnings: tuple[str, ...] = ()
     luns: str | tuple[bytes, ...] = "boot"  #: "boot", "all", or their bytes
+    origins: tuple[Origin, ...] = ()
 
 
 # --- network -----------------------------------------------------------------------------------------------
