@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from isboot.values import BootConfig, NicState
 
 if TYPE_CHECKING:
     from isboot.daemon.log import Log
+    from isboot.daemon.timeline import Timeline
 
+AS_SERVICE = "@isboot"  #: our argv[0] where tools/boot/world.c has started us
 RETRY_S = 1.0  #: on top of what was waited for in vain
 
 NAME = "boot"
@@ -35,7 +38,10 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
 
         start.adopt(log)
         return ExitStatus.FINE
+    from isboot.daemon.timeline import Timeline, tell
+
     stage = "firmware"
+    timeline = Timeline() if arguments.dry_run else Timeline.of_boot()
     try:
         from isboot import boot
         from isboot.config import cmdline
@@ -57,22 +63,26 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         if arguments.dry_run:
             print(plan(config))
             return ExitStatus.FINE
+        timeline.reach("table", f"{config.source}, {len(config.paths)} paths")
         if os.geteuid() != 0:
             raise IsbootError("booting: not permitted", "run it as root", ExitStatus.NOT_PERMITTED)
         stage = "network"
-        nics, config = reach(config, log)
+        nics, config = reach(config, log, timeline)
         stage = "session"
         from isboot.daemon import armour, start
 
         armour.keep_memory_free(log)
-        start.in_foreground(config, nics, log, is_armed=True, retry_s=start.FOR_EVER_S)
+        start.in_foreground(config, nics, log, is_armed=True, retry_s=start.FOR_EVER_S, timeline=timeline)
     except IsbootError as error:
-        tell(error, stage, log)
+        if log.is_kernels and not error.is_told:
+            tell(log, timeline, error, stage, is_final=True)
+        if sys.orig_argv[0] == AS_SERVICE:
+            return error.exit_status  # its standard error is the console, which has been told
         raise
     return ExitStatus.FINE
 
 
-def reach(config: BootConfig, log: Log) -> tuple[dict[int, NicState], BootConfig]:
+def reach(config: BootConfig, log: Log, timeline: Timeline) -> tuple[dict[int, NicState], BootConfig]:
     """
     Bring the NICs up and give them, and the paths by address.
 
@@ -82,28 +92,23 @@ def reach(config: BootConfig, log: Log) -> tuple[dict[int, NicState], BootConfig
     """
     from isboot import boot
     from isboot.daemon.log import Level
+    from isboot.daemon.timeline import tell
 
     while True:
+        timeline.end_round()
         try:
-            nics = boot.bring_up(config, log.say)
+            nics = boot.bring_up(config, log.say, timeline)
             for nic in nics.values():
                 log.say(f"NIC: {nic.name} ({nic.driver}) {nic.mac} has {nic.address}", Level.NOTICE)
             return nics, boot.resolve(config, nics)
         except NetworkError as error:
             if error.exit_status is not ExitStatus.TRY_AGAIN:
                 raise
-            tell(error, "network", log)
-            log.say("trying again", Level.ERROR)
+            if timeline.is_worth_telling(error.message):
+                tell(log, timeline, error, "network", is_final=False)
+            else:
+                log.say(f"{error.message}; trying again", Level.WARNING)
             time.sleep(RETRY_S)
-
-
-def tell(error: IsbootError, stage: str, log: Log) -> None:
-    """Say on the console where the boot stopped and what to do about it."""
-    from isboot.daemon.log import Level
-
-    log.say(f"boot failed at {error.stage or stage}: {error.message}", Level.ERROR)
-    if error.hint:
-        log.say(f"hint: {error.hint}", Level.ERROR)
 
 
 def plan(config: BootConfig) -> str:

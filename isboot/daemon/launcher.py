@@ -7,6 +7,7 @@ that inherited the device's mapping would keep the kernel from handing it to the
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -21,11 +22,14 @@ from isboot.daemon import armour, channel, heritage, worker
 from isboot.daemon.channel import Channel, Connected, Done, Failed, Live, Refused, Request
 from isboot.daemon.control import Client, Server
 from isboot.daemon.log import Level, Log
+from isboot.daemon.mounts import RootWatch
 from isboot.daemon.shared import Shared, latency_us
-from isboot.errors import ExitStatus, IsbootError
+from isboot.daemon.timeline import Timeline, tell
+from isboot.errors import BlockError, ExitStatus, IsbootError
 from isboot.session.document import to_document
 from isboot.values import BootConfig, NicState
 
+ROOT_S = 60.0  #: for the root file system, from the device on, before something is said
 RESPAWN_S = 1.0  #: before a standby that ended at once is made again
 LANE_STATES = {
     lib.ISBOOT_LANE_NEW: "reconnecting",
@@ -53,6 +57,7 @@ class Launcher:
     """
     :param on_live: called once, when the device serves for the first time
     :param retry_s: how long the first connection may be tried again
+    :param timeline: of a boot, to be marked to its end
     """
 
     config: BootConfig
@@ -61,6 +66,7 @@ class Launcher:
     on_live: Callable[[str], None]
     retry_s: float
     is_armed: bool
+    timeline: Timeline = field(default_factory=Timeline)
     _shared: Shared = field(init=False)
     _server: Server = field(init=False)
     _live: Live | None = None
@@ -69,6 +75,8 @@ class Launcher:
     _respawn_at: float | None = None
     _connected: dict[int, Connected] = field(default_factory=dict)
     _replacements: int = 0
+    _root: RootWatch | None = None
+    _root_late_at: float = math.inf
     _failure: Failed | None = None
     _waiting: Client | None = None  #: who asked the worker for something
     _asked: str = ""  #: and for what
@@ -87,7 +95,11 @@ class Launcher:
         if self.config.is_boot:
             armour.ignore_endings()
         armour.put_on(self.log, is_armed=self.is_armed)
-        return self._keep(self._fork("worker"))
+        first = self._fork("worker")
+        if self.config.is_boot:
+            watch = RootWatch()
+            self._root = watch if watch.fileno() >= 0 else None
+        return self._keep(first)
 
     def adopt(self, left: heritage.Heritage) -> IsbootError | None:
         """
@@ -148,19 +160,25 @@ class Launcher:
             self._server.close_in_child()
             if self._waiting is not None:
                 self._waiting.close_in_child()
+            if self._root is not None:
+                self._root.close()
             for child in (self._worker, self._standby):
                 if child is not None:
                     child.channel.close()
             is_armed = bool(lib.isboot_guard_is_armed())
-            task = worker.Task(self.config, self.nics, self._shared, self.log, end, is_armed, self.retry_s)
+            task = worker.Task(
+                self.config, self.nics, self._shared, self.log, end, is_armed, self.retry_s, self.timeline
+            )
+            one = worker.Worker(task)
             try:
                 if role == "worker":
-                    worker.Worker(task).serve()
+                    one.serve()
                 elif self._live is not None and self._worker is not None:
-                    worker.Worker(task).take_over(self._live, self._worker.pidfd)
+                    one.take_over(self._live, self._worker.pidfd)
                 status = int(ExitStatus.FINE)
             except BaseException as error:
-                status = worker.report_failure(end, self.log, error)
+                is_boot = self.config.is_boot and role == "worker" and not one.is_live
+                status = worker.report_failure(task, error, is_boot=is_boot)
         finally:
             os._exit(status)
 
@@ -175,9 +193,11 @@ class Launcher:
             poll.register(child.pidfd, select.POLLIN)
             if not child.is_silent:
                 poll.register(child.channel, select.POLLIN)
-        timeout_ms = None
-        if self._respawn_at is not None:
-            timeout_ms = max(0.0, (self._respawn_at - time.monotonic()) * 1000)
+        root_fd = self._root.fileno() if self._root else -1
+        if root_fd >= 0:
+            poll.register(root_fd, select.POLLPRI)
+        next_at = min(self._root_late_at, math.inf if self._respawn_at is None else self._respawn_at)
+        timeout_ms = None if next_at == math.inf else max(0.0, (next_at - time.monotonic()) * 1000)
         ready = {fd for fd, _ in poll.poll(timeout_ms)}
         for child in children:
             # what it said comes before the news of its death
@@ -191,6 +211,8 @@ class Launcher:
                 self._hear(child, message)
             if child.pidfd in ready:
                 self._bury(child)
+        if self._root is not None and self._live is not None:
+            self._watch_root(self._root, self._live)
         if self._respawn_at is not None and time.monotonic() >= self._respawn_at:
             self._respawn_at = None
             if self._live is not None and self._standby is None and not self._is_finishing:
@@ -199,6 +221,21 @@ class Launcher:
             client = self._server.accept()
             if client is not None:
                 self._answer(client)
+
+    def _watch_root(self, watch: RootWatch, live: Live) -> None:
+        """The last step of a boot is not ours: see it done, or say that it is not."""
+        if root := watch.look():
+            self.timeline.reach("root", root)
+            watch.close()
+            self._root, self._root_late_at = None, math.inf
+        elif time.monotonic() >= self._root_late_at:
+            self._root_late_at = math.inf
+            error = BlockError(
+                f"waiting for the root file system on ublkb{live.device_id}: none after {ROOT_S:g} s",
+                "does root= on the kernel command line name a file system of this disk? see blkid",
+                ExitStatus.TRY_AGAIN,
+            )
+            tell(self.log, self.timeline, error, "block", verb="waits", is_final=False)
 
     def _hear(self, child: Child, message: channel.Message) -> None:
         if isinstance(message, Connected):
@@ -211,6 +248,8 @@ class Launcher:
             if child.role == "standby":
                 self._promote(child, message)
             else:
+                self.timeline.resume()
+                self._root_late_at = time.monotonic() + ROOT_S if self._root else math.inf
                 self.on_live(f"ublkb{message.device_id}")
             self._fork_standby()
         elif isinstance(message, (Done, Refused)):

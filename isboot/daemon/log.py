@@ -45,6 +45,11 @@ class Log:
             except OSError:
                 self._fd = -1
 
+    @property
+    def is_kernels(self) -> bool:
+        """Whether it goes to the kernel's log, and so to the console."""
+        return self._fd >= 0
+
     def say(self, text: str, level: Level = Level.INFO, *, is_row: bool = False) -> None:
         """
         Say one line; newlines become spaces, so that a peer's words cannot forge a line.

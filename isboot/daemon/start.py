@@ -13,6 +13,7 @@ from isboot.daemon import heritage
 from isboot.daemon.channel import Channel, Done, Failed, wait_readable
 from isboot.daemon.launcher import Launcher
 from isboot.daemon.log import Level, Log
+from isboot.daemon.timeline import Timeline
 from isboot.errors import DaemonError, ExitStatus
 from isboot.values import BootConfig, NicState
 
@@ -32,7 +33,13 @@ def notify(words: str) -> None:
 
 
 def in_foreground(
-    config: BootConfig, nics: Mapping[int, NicState], log: Log, *, is_armed: bool, retry_s: float
+    config: BootConfig,
+    nics: Mapping[int, NicState],
+    log: Log,
+    *,
+    is_armed: bool,
+    retry_s: float,
+    timeline: Timeline | None = None,
 ) -> None:
     """
     Keep the device until its end.
@@ -43,7 +50,7 @@ def in_foreground(
     def on_live(device: str) -> None:
         notify(f"READY=1\nSTATUS=serving {device}")
 
-    error = Launcher(config, nics, log, on_live, retry_s, is_armed).run()
+    error = Launcher(config, nics, log, on_live, retry_s, is_armed, timeline or Timeline()).run()
     if error is not None:
         raise error
 

@@ -114,6 +114,15 @@ class Timeline:
         self._saved = dict(self._reached)
         self._take_back(step)
 
+    def resume(self) -> None:
+        """Take over what another process has marked since it was forked from this one."""
+        if self._path is not None:
+            marks = read(self._path)
+            self._reached = {mark.step: mark for mark in marks if not mark.failure}
+            self._lines = len(marks)
+        self._failures.clear()
+        self._saved = {}
+
     def _take_back(self, step: str) -> None:
         place = NAMES.index(step)
         self._reached = {name: mark for name, mark in self._reached.items() if NAMES.index(name) < place}

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,12 +21,15 @@ from isboot.daemon.channel import Channel, Done, Failed, Live, Message, Refused,
 from isboot.daemon.lanes import LaneThread, Opened
 from isboot.daemon.log import Level, Log
 from isboot.daemon.shared import Shared
+from isboot.daemon.timeline import Timeline, tell
 from isboot.errors import DaemonError, ExitStatus, IsbootError
 from isboot.session import commands as scsi
 from isboot.values import BootConfig, LunFacts, NicState
 
 FINISH_TIMEOUT_S = 30.0
 LATE_TIMEOUT_S = 5.0
+PATIENCE_S = 10.0  #: of a boot with what is expected to pass, before every step is told
+ABSENT_S = 5.0  #: between two attempts to find what the target does not have, or not yet
 RETRY_S = (0.0, 0.2, 0.5, 1.0, 2.0)  #: before the first connection's attempts; the last goes on
 
 
@@ -41,6 +44,7 @@ class Task:
     channel: Channel
     is_armed: bool
     retry_s: float  #: how long the first connection may be tried again
+    timeline: Timeline = field(default_factory=Timeline)
 
 
 class Worker:
@@ -77,6 +81,7 @@ class Worker:
         except BaseException:
             self._remove()
             raise
+        task.timeline.reach("device", f"/dev/{device.name}")
         task.log.say(f"device: /dev/{device.name}, {_size(first.facts)}", Level.NOTICE)
         self._attend(Live(device.device_id, device.queues, device.depth, first.facts))
 
@@ -119,25 +124,38 @@ class Worker:
         :raises IsbootError: what no retry can mend, or the last one when the time is over
         """
         task = self._task
-        give_up_at = time.monotonic() + task.retry_s
+        began = time.monotonic()
+        give_up_at = began + task.retry_s
         attempt = 0
         while True:
             problems: list[IsbootError] = []
+            task.timeline.end_round()
             for path in task.config.paths:
+                task.timeline.attempt("connect")
                 try:
-                    return boot.connect(task.config, path, task.nics, 0, task.log.say, expected=None)
+                    return boot.connect(
+                        task.config, path, task.nics, 0, task.log.say, expected=None, marks=task.timeline
+                    )
                 except IsbootError as error:
+                    task.timeline.fail(error.message)
                     problems.append(error)
             if not problems:
                 raise DaemonError("attaching: no path to try", "", ExitStatus.NOTHING_THERE)
             # one path that may work later is reason enough to try again
-            hopeful = [problem for problem in problems if problem.exit_status == ExitStatus.TRY_AGAIN]
+            passing = [problem for problem in problems if problem.exit_status == ExitStatus.TRY_AGAIN]
+            absent = [problem for problem in problems if task.config.is_boot and may_appear(problem)]
+            hopeful = passing or absent
             worst = (hopeful or problems)[0]
-            pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+            pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)] if passing else ABSENT_S
             is_last = not hopeful or time.monotonic() + pause_s > give_up_at
+            waited_s = time.monotonic() - began
+            is_due = not is_last and task.config.is_boot and (not passing or waited_s >= PATIENCE_S)
+            if is_due and task.timeline.is_worth_telling(worst.message):
+                verb = "waits" if passing else "failed"
+                tell(task.log, task.timeline, worst, "session", verb=verb, is_final=False)
             for index, problem in enumerate(problems):
-                if is_last and problem is worst:
-                    continue  # told by whoever catches it
+                if problem is worst and (is_last or is_due):
+                    continue  # told above, or by whoever catches it
                 again = "" if is_last else "; trying again"
                 hint = f" (hint: {problem.hint})" if problem.hint else ""
                 task.log.say_once(f"path{index}", f"{problem.message}{again}{hint}", Level.WARNING)
@@ -145,6 +163,11 @@ class Worker:
                 raise worst
             attempt += 1
             time.sleep(pause_s)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the device has been served by this process."""
+        return self._live is not None
 
     # --- lanes ---
 
@@ -332,10 +355,23 @@ def _size(facts: LunFacts) -> str:
     )
 
 
-def report_failure(channel: Channel, log: Log, error: BaseException) -> int:
-    """Say why this process ends; its exit status."""
+def may_appear(error: IsbootError) -> bool:
+    """Whether a target or a LUN is not there, which a target that has just started makes good by itself."""
+    return error.stage == "session" and error.exit_status == ExitStatus.NOTHING_THERE
+
+
+def report_failure(task: Task, error: BaseException, *, is_boot: bool) -> int:
+    """
+    Say why this process ends; its exit status.
+
+    :param is_boot: with this the boot ends
+    """
+    log, channel = task.log, task.channel
     if isinstance(error, IsbootError):
-        log.say(f"{error.message}" + (f" (hint: {error.hint})" if error.hint else ""), Level.ERROR)
+        if is_boot:
+            tell(log, task.timeline, error, "daemon", is_final=True)
+        else:
+            log.say(f"{error.message}" + (f" (hint: {error.hint})" if error.hint else ""), Level.ERROR)
         channel.send(Failed.of(error))
         return int(error.exit_status)
     import traceback
