@@ -163,7 +163,7 @@ def connect(
             if expected is None:
                 for line in (f"login: {session.target_name} at {session.portal}", *session.warnings):
                     say(line)
-            control = ScsiControl(sock, session)
+            control = ScsiControl(sock, session, say=say)
             facts = lun.inspect(control, expected)
             marks.reach("lun", f"{facts.vendor} {facts.product}, {facts.capacity_blocks} blocks")
             if expected is not None:

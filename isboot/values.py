@@ -81,6 +81,33 @@ def iscsi_name_fault(name: str) -> str:
     )
 
 
+#: LUNs of one level as numbers: address method and length (first byte), bytes of the number, largest number.
+#: Each serves what the one before cannot hold. SAM-5 §4.7.7: peripheral device, flat space, and of extended
+#: logical unit addressing the flat space of 3 and of 5 bytes.
+LUN_FORMS = ((0x00, 2, 0xFF), (0x40, 2, 0x3FFF), (0xD2, 4, 0xFFFFFF), (0xE2, 6, 0xFFFFFFFFFF))
+
+
+def lun_of_number(number: int) -> bytes:
+    """
+    Give the 8 bytes of a LUN in the shortest form that holds its number.
+
+    :raises ValueError: no form does
+    """
+    for first, length, maximum in LUN_FORMS:
+        if 0 <= number <= maximum:
+            return (first << 8 * (length - 1) | number).to_bytes(length, "big").ljust(8, b"\0")
+    raise ValueError(f"no LUN has the number {number}")
+
+
+def format_lun(lun: bytes) -> str:
+    """Give a LUN in decimal where lun_of_number() makes the same bytes of it, else as 16 hex digits."""
+    for first, length, maximum in LUN_FORMS:
+        number = int.from_bytes(lun[:length], "big") - (first << 8 * (length - 1))
+        if 0 <= number <= maximum and lun_of_number(number) == lun:
+            return str(number)
+    return lun.hex()
+
+
 # --- firmware: the iBFT, as the firmware meant it ----------------------------------------------------------
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 
 from isboot.errors import UsageError
+from isboot.values import LUN_FORMS, format_lun, lun_of_number
 
-PERIPHERAL_MAXIMUM = 255  #: SAM-5 §4.7.7.2: peripheral device addressing on bus 0
-FLAT_MAXIMUM = 16383  #: SAM-5 §4.7.7.3: flat space addressing, 14 bits
-FLAT_SPACE = 0x4000
+__all__ = ["format_lun", "parse_boot_luns", "parse_lun"]
+
+MAXIMUM = LUN_FORMS[-1][2]
 
 
 def parse_lun(text: str) -> bytes:
@@ -27,23 +28,10 @@ def parse_lun(text: str) -> bytes:
     if not re.fullmatch(r"[0-9]{1,15}", text):
         hint = "give it in decimal, or its 8 bytes as 16 hexadecimal digits"
         raise UsageError(f'reading the LUN "{text}": it is no number', hint)
-    number = int(text)
-    if number > FLAT_MAXIMUM:
+    if int(text) > MAXIMUM:
         hint = "give the 8 bytes of such a LUN as 16 hexadecimal digits"
-        raise UsageError(f"reading the LUN {text}: it is beyond {FLAT_MAXIMUM}", hint)
-    word = number if number <= PERIPHERAL_MAXIMUM else FLAT_SPACE | number
-    return word.to_bytes(2, "big") + bytes(6)
-
-
-def format_lun(lun: bytes) -> str:
-    """Give a LUN in decimal where `parse_lun` makes the same bytes of it, else as 16 hexadecimal digits."""
-    word = int.from_bytes(lun[:2], "big")
-    if not any(lun[2:]):
-        if word <= PERIPHERAL_MAXIMUM:
-            return str(word)
-        if FLAT_SPACE + PERIPHERAL_MAXIMUM < word <= FLAT_SPACE + FLAT_MAXIMUM:
-            return str(word - FLAT_SPACE)
-    return lun.hex()
+        raise UsageError(f"reading the LUN {text}: it is beyond {MAXIMUM}", hint)
+    return lun_of_number(int(text))
 
 
 def parse_boot_luns(text: str) -> tuple[bytes, ...] | str:

@@ -34,10 +34,13 @@ COMMANDS = (
     Command("MODE SENSE(6)", 0x1A, "SPC-4 §6.13", allocation_offset=4, allocation_bytes=1),
     Command("READ CAPACITY(10)", 0x25, "SBC-3 §5.15"),
     Command("MODE SENSE(10)", 0x5A, "SPC-4 §6.14", allocation_offset=7, allocation_bytes=2),
+    Command("PERSISTENT RESERVE IN", 0x5E, "SPC-4 §6.15", allocation_offset=7, allocation_bytes=2),
     Command("SYNCHRONIZE CACHE(16)", 0x91, "SBC-3 §5.22"),
     Command("READ CAPACITY(16)", 0x9E, "SBC-3 §5.16", allocation_offset=10, allocation_bytes=4,
             service_action=0x10),
     Command("REPORT LUNS", 0xA0, "SPC-4 §6.33", allocation_offset=6, allocation_bytes=4),
+    Command("REPORT TARGET PORT GROUPS", 0xA3, "SPC-4 §6.37", allocation_offset=6, allocation_bytes=4,
+            service_action=0x0A),
 )
 # fmt: on
 BY_NAME = {command.name: command for command in COMMANDS}

@@ -59,6 +59,7 @@ class Control:
 
     :param sock: connected, blocking; stays so
     :param timeout_ms: for each exchange
+    :param say: told what takes time
 
     Every method raises ConnectionLost (exit 75: closed, broken, late, the target takes its leave) or
     SessionError (exit 65: bytes that break the standard; 75: bytes damaged or lost, which a new session
@@ -66,9 +67,15 @@ class Control:
     """
 
     def __init__(
-        self, sock: socket.socket, session: NegotiatedSession, *, timeout_ms: int = DEFAULT_TIMEOUT_MS
+        self,
+        sock: socket.socket,
+        session: NegotiatedSession,
+        *,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.session = session
+        self.say = say
         self.timeout_ms = timeout_ms
         self._connection = Connection(
             sock,

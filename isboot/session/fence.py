@@ -14,6 +14,7 @@ from enum import Enum
 from isboot.errors import ExitStatus, SessionError
 from isboot.session import lun as logical_unit
 from isboot.session.control import LOGICAL_UNIT_RESET, Control
+from isboot.values import format_lun
 
 
 class Fence(Enum):
@@ -46,7 +47,7 @@ def fence(control: Control, lun: bytes) -> Fence:
     response = control.task_management(LOGICAL_UNIT_RESET, lun)
     if response == _NO_SUCH_LUN:
         raise SessionError(
-            f"{control.doing}: LOGICAL UNIT RESET of LUN {logical_unit.show(lun)}: it is not there",
+            f"{control.doing}: LOGICAL UNIT RESET of LUN {format_lun(lun)}: it is not there",
             "see what became of it at the target",
             ExitStatus.NOTHING_THERE,
         )

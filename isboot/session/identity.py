@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 
 from isboot.errors import ExitStatus, IdentityError
-from isboot.session import lun
-from isboot.values import LunFacts
+from isboot.values import LunFacts, format_lun
 
 HINT = "another disk answers where ours was: put the old one back; nothing was written to this one"
 
@@ -35,7 +34,7 @@ def check(expected: LunFacts, found: LunFacts) -> None:
     """:raises IdentityError: it is another disk; a hard stop (exit 69), never to be tried again"""
     if found_differences := differences(expected, found):
         raise IdentityError(
-            f"checking the identity of LUN {lun.show(expected.lun)}: it is another disk: "
+            f"checking the identity of LUN {format_lun(expected.lun)}: it is another disk: "
             + "; ".join(found_differences),
             HINT,
             ExitStatus.UNAVAILABLE,

@@ -2,65 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 from isboot.errors import ExitStatus, SessionError
-from isboot.session import commands, sense, vpd
+from isboot.session import commands, port_groups, reservation, sense, vpd
 from isboot.session.commands import GOOD, Answer
 from isboot.session.control import Control
-from isboot.values import LunFacts
-
-READY_TIMEOUT_S = 30.0  #: for a LUN that is "becoming ready", and for one that is busy
-RETRY_INTERVAL_S = 0.1
-MAX_UNIT_ATTENTIONS = 16  #: a fresh nexus has one or two pending; one that never ends has a fault
+from isboot.session.inventory import DIRECT_ACCESS, list_luns
+from isboot.session.patience import ask
+from isboot.values import LunFacts, format_lun
 
 _INQUIRY_BYTES = 96
 _PAGE_BYTES = 252  #: enough for every page here; some targets fail on allocation lengths above 255
-_REPORT_LUNS_BYTES = 8 + 8 * 256
-_DIRECT_ACCESS = (0x00, 0x0E)  #: peripheral device types: SBC and RBC
 _BLOCK_SIZES = (512, 1024, 2048, 4096)
 _CACHING_PAGE = 0x08
-
-
-@dataclass(slots=True)
-class _Patience:
-    """What is left to bear before a command that asks to be repeated is given up."""
-
-    ends_at: float
-    unit_attentions: int = MAX_UNIT_ATTENTIONS
-
-
-def ask(
-    control: Control, name: str, cdb: bytes, length_bytes: int = 0, *, lun: bytes | None = None
-) -> Answer:
-    """
-    Run a command; repeat it past unit attentions, BUSY, TASK SET FULL and "becoming ready".
-
-    :param name: of the command, for messages
-    :return: GOOD, or a status that repeating does not change
-    :raises SessionError: patience ended (exit 75)
-    """
-    patience = _Patience(time.monotonic() + READY_TIMEOUT_S)
-    while True:
-        answer = control.execute(cdb, length_bytes, lun=lun)
-        found = sense.decode(answer.sense) if answer.status == commands.CHECK_CONDITION else None
-        if found is not None and found.is_unit_attention:
-            patience.unit_attentions -= 1
-            if patience.unit_attentions > 0:
-                continue
-        elif answer.status in (commands.BUSY, commands.TASK_SET_FULL) or (found and found.is_becoming_ready):
-            if time.monotonic() < patience.ends_at:
-                time.sleep(RETRY_INTERVAL_S)
-                continue
-        else:
-            return answer
-        raise SessionError(
-            f"{control.doing}: LUN {show(control.session.lun)} is not ready: {name} is answered"
-            f" {commands.describe(answer)} again and again",
-            "see what the target does with this LUN",
-            ExitStatus.TRY_AGAIN,
-        )
 
 
 def wait_until_ready(control: Control) -> None:
@@ -72,32 +27,14 @@ def wait_until_ready(control: Control) -> None:
     _must(control, "TEST UNIT READY")
 
 
-def list_luns(control: Control) -> list[bytes]:
-    """Give the LUNs the target reports, 8 bytes each; an empty list where it does not say."""
-    # To LUN 0, which answers whether there is one or not (SAM-5 §4.7.4); tgt does not list by another.
-    cdb = commands.build("REPORT LUNS", _REPORT_LUNS_BYTES)
-    answer = ask(control, "REPORT LUNS", cdb, _REPORT_LUNS_BYTES, lun=bytes(8))
-    if answer.status != GOOD or len(answer.data) < 8:
-        return []
-    listed = answer.data[8 : 8 + int.from_bytes(answer.data[:4], "big")]
-    return [listed[i : i + 8] for i in range(0, len(listed) - 7, 8)]
-
-
-def show(lun: bytes) -> str:
-    """Give a LUN as people name it: decimal where it is of one level, else its 16 hex digits (SAM-5 §4.7)."""
-    if lun[2:] == bytes(6) and lun[0] >> 6 in (0, 1):
-        return str(int.from_bytes(lun[:2], "big") & 0x3FFF)
-    return lun.hex()
-
-
 def inspect(control: Control, known: LunFacts | None = None) -> LunFacts:
     """
     Find out everything about the session's LUN.
 
     :param known: what it said at an earlier login: only what tells it from another disk is asked then (3
-        round trips instead of 10), and nothing that could take the target long; the rest is as it was
+        round trips instead of 11), and nothing that could take the target long; the rest is as it was
     :raises SessionError: not there (66); not a disk, no capacity, a block size no kernel takes (69); not
-        ready (75)
+        ready, not by this port, reserved by another (75)
     """
     return _everything(control) if known is None else _identity(control, known)
 
@@ -126,6 +63,8 @@ def _everything(control: Control) -> LunFacts:
     pages = _pages(control)
     capacity = _capacity(control)
     is_read_only, has_fua, has_cache = _modes(control)
+    # Reads and the commands above may pass where the first write would not.
+    reservation.check(control, is_read_only=is_read_only)
     limits = vpd.block_limits(pages[vpd.BLOCK_LIMITS])
     has_unmap, has_write_same_unmap = vpd.provisioning(pages[vpd.LOGICAL_BLOCK_PROVISIONING])
     return LunFacts(
@@ -163,7 +102,7 @@ def _inquiry(control: Control) -> bytes:
     qualifier, kind = data[0] >> 5, data[0] & 0x1F
     if qualifier != 0 or not answer.data:
         raise _missing(control, f"peripheral qualifier {qualifier}" if answer.data else "no INQUIRY data")
-    if kind not in _DIRECT_ACCESS:
+    if kind not in DIRECT_ACCESS:
         raise _useless(
             control, f"it is no disk: peripheral device type 0x{kind:02x}", "name the LUN of a disk"
         )
@@ -257,6 +196,8 @@ def _modes(control: Control) -> tuple[bool, bool, bool]:
         length = 192
         cdb = commands.build(name, length, {1: 0x08, 2: _CACHING_PAGE})  # DBD: no block descriptors
         answer = ask(control, name, cdb, length)
+        if answer.status == commands.RESERVATION_CONFLICT:
+            raise reservation.conflict(control, name)
         if answer.status != GOOD or len(answer.data) < header_bytes:
             continue
         data = answer.data
@@ -286,16 +227,27 @@ def _check(control: Control, name: str, answer: Answer) -> None:
     if answer.status == GOOD:
         return
     found = sense.decode(answer.sense)
+    if answer.status == commands.RESERVATION_CONFLICT:
+        raise reservation.conflict(control, name)
     if found is not None and found.is_missing_lun:
         raise _missing(control, str(found))
-    raise _useless(control, f"{name} is answered {commands.describe(answer)}", "the target's log may say why")
+    if found is not None and found.is_about_ports:
+        raise port_groups.not_reachable(control, found)
+    why = f"{name} is answered {commands.describe(answer)}"
+    if found is not None and found.may_pass:
+        raise SessionError(
+            f"{control.doing}: LUN {format_lun(control.session.lun)}: {why}",
+            "it may take the target hours: wait",
+            ExitStatus.TRY_AGAIN,
+        )
+    raise _useless(control, why, "the target's log may say why")
 
 
 def _missing(control: Control, came: str) -> SessionError:
-    there = [show(lun) for lun in list_luns(control)]
+    there = [format_lun(lun) for lun in list_luns(control)]
     shown = ", ".join(there[:16]) + (", ..." if len(there) > 16 else "")
     return SessionError(
-        f"{control.doing}: LUN {show(control.session.lun)} is not there: {came}",
+        f"{control.doing}: LUN {format_lun(control.session.lun)} is not there: {came}",
         f"the target has LUN {shown}" if there else "the target shows this initiator no LUN: see its mapping",
         ExitStatus.NOTHING_THERE,
     )
@@ -303,5 +255,5 @@ def _missing(control: Control, came: str) -> SessionError:
 
 def _useless(control: Control, why: str, hint: str) -> SessionError:
     return SessionError(
-        f"{control.doing}: LUN {show(control.session.lun)}: {why}", hint, ExitStatus.UNAVAILABLE
+        f"{control.doing}: LUN {format_lun(control.session.lun)}: {why}", hint, ExitStatus.UNAVAILABLE
     )

@@ -21,9 +21,13 @@ NAMES: dict[tuple[int, int], str] = {
     (0x04, 0x02): "initializing command required",
     (0x04, 0x03): "manual intervention required",
     (0x04, 0x04): "format in progress",
+    (0x04, 0x07): "operation in progress",
+    (0x04, 0x09): "self-test in progress",
     (0x04, 0x0A): "asymmetric access state transition",
     (0x04, 0x0B): "target port in standby state",
     (0x04, 0x0C): "target port in unavailable state",
+    (0x04, 0x14): "space allocation in progress",
+    (0x04, 0x1B): "sanitize in progress",
     (0x0C, 0x02): "write error",
     (0x11, 0x00): "unrecovered read error",
     (0x20, 0x00): "invalid command operation code",
@@ -57,6 +61,7 @@ NAMES: dict[tuple[int, int], str] = {
 
 _FIXED = (0x70, 0x71)
 _DESCRIPTOR = (0x72, 0x73)
+_SENSE_KEY_SPECIFIC = 0x02  #: descriptor type
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,18 @@ class Sense:
             (0x04, 0x01),
             (0x04, 0x0A),
             (0x3E, 0x00),
+        )
+
+    @property
+    def is_about_ports(self) -> bool:
+        """Say whether another port may lead to the LUN: ALUA transition, standby, unavailable."""
+        return self.key == NOT_READY and self.code == 0x04 and self.qualifier in (0x0A, 0x0B, 0x0C)
+
+    @property
+    def may_pass(self) -> bool:
+        """Say whether it may be gone after minutes or hours: what the LUN is busy with ends by itself."""
+        return (
+            self.key == NOT_READY and self.code == 0x04 and self.qualifier in (0x04, 0x07, 0x09, 0x14, 0x1B)
         )
 
     @property
@@ -118,3 +135,24 @@ def decode(data: bytes) -> Sense | None:
         padded = data.ljust(4, b"\0")
         return Sense(padded[1] & 0x0F, padded[2], padded[3], response_code == 0x73)
     return None
+
+
+def progress(data: bytes) -> float | None:
+    """
+    Give how much of what makes the LUN not ready is done, 0 to 1; None where the target does not say.
+
+    :source: SPC-4 §4.5.2.4.4 (descriptor type 2), §4.5.3
+    """
+    response_code = data[0] & 0x7F if data else 0
+    field = b""
+    if response_code in _FIXED:
+        field = data[15:18]
+    elif response_code in _DESCRIPTOR:
+        rest = data[8:]
+        while len(rest) >= 2 and not field:
+            if rest[0] == _SENSE_KEY_SPECIFIC:
+                field = rest[4:7]
+            rest = rest[2 + rest[1] :]
+    if len(field) < 3 or not field[0] & 0x80:  # SKSV
+        return None
+    return int.from_bytes(field[1:3], "big") / 65536

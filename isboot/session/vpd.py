@@ -7,6 +7,7 @@ beyond them: a field that did not come reads as zero.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 SUPPORTED_PAGES = 0x00
@@ -18,6 +19,8 @@ LOGICAL_BLOCK_PROVISIONING = 0xB2
 
 _HEADER_BYTES = 4
 _ASSOCIATION_LUN = 0
+_ASSOCIATION_PORT = 1
+_TARGET_PORT_GROUP = 5  #: designator type
 _MAX_DESIGNATORS = 32
 
 
@@ -74,17 +77,31 @@ def designators(page: bytes) -> tuple[str, ...]:
     :source: SPC-4 §7.8.6
     """
     found: list[tuple[int, int, str]] = []
+    for association, number, value in _descriptors(page):
+        kind = _KINDS.get(number)
+        if kind is not None and association == _ASSOCIATION_LUN and len(found) < _MAX_DESIGNATORS:
+            shown = text(value) if kind.is_text else value.hex()
+            found.append((kind.rank, -len(value), kind.prefix + shown))
+    return tuple(name for _, _, name in sorted(found))
+
+
+def target_port_group(page: bytes) -> int | None:
+    """Give the identifier of the target port group we came in by. :source: SPC-4 §7.8.6.9"""
+    for association, number, value in _descriptors(page):
+        if (association, number) == (_ASSOCIATION_PORT, _TARGET_PORT_GROUP) and len(value) == 4:
+            return int.from_bytes(value[2:4], "big")
+    return None
+
+
+def _descriptors(page: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Give association, type and value of each designator that came whole."""
     rest = body(page, DEVICE_IDENTIFICATION)
-    while len(rest) >= 4 and len(found) < _MAX_DESIGNATORS:
+    while len(rest) >= 4:
         length = rest[3]
         value = rest[4 : 4 + length]
-        kind = _KINDS.get(rest[1] & 0x0F)
-        is_whole = len(value) == length > 0
-        if kind is not None and is_whole and rest[1] >> 4 & 0x3 == _ASSOCIATION_LUN:
-            shown = text(value) if kind.is_text else value.hex()
-            found.append((kind.rank, -length, kind.prefix + shown))
+        if len(value) == length > 0:
+            yield rest[1] >> 4 & 0x3, rest[1] & 0x0F, value
         rest = rest[4 + length :]
-    return tuple(name for _, _, name in sorted(found))
 
 
 @dataclass(frozen=True, slots=True)

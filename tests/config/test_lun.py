@@ -17,6 +17,10 @@ from tests.firmware.tables import PROPERTY
         ("255", "00ff000000000000"),
         ("256", "4100000000000000"),
         ("16383", "7fff000000000000"),
+        ("16384", "d200400000000000"),
+        ("16777215", "d2ffffff00000000"),
+        ("16777216", "e200010000000000"),
+        ("1099511627775", "e2ffffffffff0000"),
         ("0001000000000000", "0001000000000000"),
         ("C001234500000000", "c001234500000000"),
     ],
@@ -26,7 +30,7 @@ def test_a_lun_is_encoded_as_sam_has_it(text: str, raw: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-1", "16384", "0x1", "1.0", "١", "99999999999999999", "00g1000000000000"]
+    "text", ["", "-1", "1099511627776", "0x1", "1.0", "١", "99999999999999999", "00g1000000000000"]
 )
 def test_what_is_no_lun_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
@@ -36,7 +40,10 @@ def test_what_is_no_lun_is_a_usage_error(text: str) -> None:
 @PROPERTY
 @given(
     st.one_of(
-        st.binary(min_size=8, max_size=8), st.integers(0, 0x7FFF).map(lambda n: n.to_bytes(2) + bytes(6))
+        st.binary(min_size=8, max_size=8),
+        st.integers(0, 0x7FFF).map(lambda n: n.to_bytes(2) + bytes(6)),
+        st.binary(min_size=3, max_size=3).map(lambda n: b"\xd2" + n + bytes(4)),
+        st.binary(min_size=5, max_size=5).map(lambda n: b"\xe2" + n + bytes(2)),
     )
 )
 def test_what_was_formatted_is_parsed(lun: bytes) -> None:
@@ -44,7 +51,7 @@ def test_what_was_formatted_is_parsed(lun: bytes) -> None:
 
 
 @PROPERTY
-@given(st.integers(0, 16383))
+@given(st.integers(0, (1 << 40) - 1))
 def test_a_number_is_formatted_as_it_was_given(number: int) -> None:
     assert format_lun(parse_lun(str(number))) == str(number)
 

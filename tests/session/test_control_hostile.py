@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isboot.errors import SessionError
-from isboot.session import fence, lun, pdu
+from isboot.session import fence, inventory, lun, pdu
 from isboot.session.control import Control
 from isboot.values import NegotiatedSession, Portal
 from tests.fakes.target import LUN_1
@@ -54,7 +54,7 @@ def test_any_bytes_are_an_answer_or_an_error(wire: bytes, what: str) -> None:
         act = {
             "inspect": lambda: lun.inspect(control),
             "fence": lambda: fence.fence(control, LUN_1),
-            "list": lambda: lun.list_luns(control),
+            "list": lambda: inventory.list_luns(control),
             "logout": control.logout,
         }[what]
         complaint = ""

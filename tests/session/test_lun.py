@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from isboot.errors import ExitStatus, SessionError
-from isboot.session import commands, lun
+from isboot.session import commands, lun, patience
 from isboot.session.pdu import DataIn, ScsiCommand
 from isboot.values import LunFacts
 from tests.fakes.disk import GOOD, INVALID_OPCODE, Answer, Disk, failure
@@ -117,7 +117,7 @@ def commands_of_inspecting(disk: Disk, known: LunFacts | None) -> tuple[list[str
 def test_on_a_reconnect_only_the_identity_is_asked() -> None:
     first, facts = commands_of_inspecting(Disk(), None)
     again, same = commands_of_inspecting(Disk(), facts)
-    assert len(first) == 10
+    assert len(first) == 11
     assert again == ["9e", "12 page 80", "12 page 83"]
     assert same == facts
 
@@ -250,7 +250,7 @@ def test_unit_attentions_without_end_are_an_error() -> None:
 def test_a_lun_that_is_busy_or_becoming_ready_is_waited_for(
     action: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lun, "RETRY_INTERVAL_S", 0.001)
+    monkeypatch.setattr(patience, "RETRY_INTERVAL_S", 0.001)
     with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
         target.on(ScsiCommand, action, times=3)  # type: ignore[arg-type]
         lun.wait_until_ready(control)
@@ -258,8 +258,8 @@ def test_a_lun_that_is_busy_or_becoming_ready_is_waited_for(
 
 
 def test_a_lun_that_never_becomes_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lun, "RETRY_INTERVAL_S", 0.001)
-    monkeypatch.setattr(lun, "READY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(patience, "RETRY_INTERVAL_S", 0.001)
+    monkeypatch.setattr(patience, "READY_TIMEOUT_S", 0.02)
     with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
         target.on(ScsiCommand, sense(2, 4, 1), times=None)
         with pytest.raises(SessionError, match="in process of becoming ready") as caught:
@@ -285,26 +285,3 @@ def test_replies_cut_short_never_give_a_traceback(cut: int) -> None:
         except SessionError as error:
             complaint = error.message
         assert complaint.startswith("session with ")
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        ("0000000000000000", "0"), ("0001000000000000", "1"), ("00ff000000000000", "255"),
-        ("4100000000000000", "256"), ("0001000200000000", "0001000200000000"),
-        ("c101000000000000", "c101000000000000"),
-    ],
-)  # fmt: skip
-def test_luns_are_shown_as_people_name_them(raw: str, text: str) -> None:
-    assert lun.show(bytes.fromhex(raw)) == text
-
-
-def test_report_luns_is_believed_as_far_as_it_came() -> None:
-    too_long, too_short = b"\xff\xff\xff\xff" + bytes(4), b"\0\0\0\x08" + bytes(4)
-    lies = [too_long + LUN_1 + LUN_7 + b"\0\1", too_short + LUN_1 + LUN_7, b"abc"]
-    found = []
-    for lie in lies:
-        with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
-            target.alter(DataIn, lambda message, lie=lie: replace(message, data=lie))
-            found.append(lun.list_luns(control))
-    assert found == [[LUN_1, LUN_7], [LUN_1], []]
