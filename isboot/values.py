@@ -300,6 +300,7 @@ class Policy:
     redirect_max: int = 4
     auth_required: bool = True  #: with credentials, AuthMethod=None is refused
     chap_algorithms: tuple[str, ...] = ("sha3-256", "sha256", "sha1", "md5")  #: offered, in this order
+    short_secrets: bool = True  #: CHAP secrets of less than 96 bits are used, with a warning
     initial_r2t: bool = False  #: what we propose for InitialR2T; the result function is OR
     immediate_data: bool = True  #: likewise; the result function is AND
 

@@ -112,6 +112,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("chap_algorithms", ("sha3-256", "sha256", "sha1", "md5"), "",
               "IANA, PPP authentication algorithms: 8, 7, 6, 5",
               "what CHAP may compute, the best first", choices=("sha3-256", "sha256", "sha1", "md5")),
+    Parameter("short_secrets", True, "", "RFC 7143 §9.2.1: at least 96 bits without IPsec",
+              "use CHAP secrets of less than 96 bits, with a warning"),
     Parameter("initial_r2t", False, "", "RFC 7143 §13.10", "propose InitialR2T=Yes"),
     Parameter("immediate_data", True, "", "RFC 7143 §13.11", "propose ImmediateData=Yes"),
 )  # fmt: skip
