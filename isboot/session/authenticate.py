@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from isboot.errors import ExitStatus, SessionError
 from isboot.session import chap
-from isboot.session.keys import NOT_UNDERSTOOD, REJECT, shown
+from isboot.session.keys import (
+    ANSWERS_WITHOUT_VALUE,
+    BY_NAME,
+    IRRELEVANT,
+    NOT_UNDERSTOOD,
+    OBSOLETE,
+    REJECT,
+    shown,
+)
 from isboot.session.pdu import ProtocolError
 from isboot.values import Credentials
 
@@ -30,13 +38,17 @@ class Authenticator:
     """
     One authentication. Secrets leave this object only as digests.
 
-    :raises SessionError: at once, if both directions have the same secret
+    :param is_required: False lets the target do without, which is a warning then
+    :param warnings: filled as it goes on
+    :raises SessionError: at once, if the credentials cannot or must not be used
     """
 
     credentials: Credentials
     algorithms: tuple[chap.Algorithm, ...]
-    initiator_name: str
     doing: str
+    is_required: bool = True
+    takes_short_secrets: bool = True
+    warnings: list[str] = field(default_factory=list)
     _step: _Step = _Step.METHOD
     _algorithm: chap.Algorithm | None = None
     _identifier: int = 0
@@ -55,6 +67,26 @@ class Authenticator:
                 "both directions of CHAP have the same secret",
                 "set another secret for the target's direction",
             )
+        name_bytes = len(credentials.name.encode())
+        if name_bytes > chap.MAX_NAME_BYTES or "\0" in credentials.name:
+            raise self._refused(
+                f"the CHAP name has {name_bytes} bytes: up to {chap.MAX_NAME_BYTES} and no NUL are legal",
+                "give a shorter name on both sides",
+            )
+        secrets = [credentials.secret] + [credentials.reverse_secret] * credentials.is_mutual
+        if not self.takes_short_secrets and any(
+            len(secret.reveal()) < chap.MIN_SECRET_BYTES for secret in secrets
+        ):
+            raise self._refused(
+                f"a CHAP secret is shorter than {chap.MIN_SECRET_BYTES} bytes (96 bits)",
+                "set a longer one on both sides, or allow it: short_secrets=1",
+            )
+
+    @property
+    def offer(self) -> str:
+        """What is offered as AuthMethod."""
+        # CHAP alone where it is a must: with None in the list, whoever sits between could choose it.
+        return "CHAP" if self.is_required else "CHAP,None"
 
     def next(
         self, method: str | None, pairs: dict[str, str], transit: bool
@@ -68,15 +100,20 @@ class Authenticator:
         :return: our keys, and whether to ask for the end of the stage with them
         """
         mine = {name: pairs[name] for name in _CHAP_KEYS if name in pairs}
-        replies = [
-            (name, NOT_UNDERSTOOD) for name in pairs if name not in mine and not _is_answer(pairs[name])
-        ]
+        replies = answers_to_strays({name: value for name, value in pairs.items() if name not in mine})
         self._check_order(method, mine)
         if self._step is _Step.METHOD:
             if method is None:
                 if transit:
                     raise self._downgraded("the end of the stage")
                 return replies, False
+            if method == "None" and not self.is_required:
+                self.warnings.append(
+                    f"{self.doing}: NOT AUTHENTICATED: the target chose AuthMethod=None though CHAP was"
+                    " offered (auth_required=0 allows it)"
+                )
+                self._step = _Step.OVER
+                return replies, True
             if method != "CHAP":
                 raise self._downgraded(f"AuthMethod={shown(method)}")
             self._step = _Step.CHALLENGE
@@ -129,12 +166,17 @@ class Authenticator:
                 "the target sent a challenge of ours back",
                 "something answers there that does not know the secret",
             )
+        if chap.is_repeated(challenge):
+            self.warnings.append(
+                f"{self.doing}: the target sent a CHAP challenge it had sent before: whoever recorded the"
+                " answer can log in with it; look for an update of the target"
+            )
         response = chap.respond(algorithm, identifier, self.credentials.secret.reveal(), challenge)
         self._our_response = response
         self._step = _Step.PROOF
         keys = [("CHAP_N", self.credentials.name), ("CHAP_R", chap.encode_binary(response))]
         if self.credentials.is_mutual:
-            self._challenge = chap.new_challenge()
+            self._challenge = chap.new_challenge(algorithm)
             # Another identifier than the target's: else both digests were alike but for the secret.
             self._identifier = (identifier + 1) & 0xFF
             keys += [("CHAP_I", str(self._identifier)), ("CHAP_C", chap.encode_binary(self._challenge))]
@@ -144,6 +186,8 @@ class Authenticator:
         credentials, algorithm = self.credentials, self._algorithm
         assert algorithm is not None  # noqa: S101 - set by the step before
         name = mine["CHAP_N"]
+        if not 1 <= len(name.encode()) <= chap.MAX_NAME_BYTES:
+            raise ProtocolError(f"CHAP_N of {len(name.encode())} bytes, outside 1..{chap.MAX_NAME_BYTES}")
         if credentials.reverse_name and not chap.verify(credentials.reverse_name.encode(), name.encode()):
             raise self._refused(
                 f"the target calls itself {shown(name)} in CHAP, expected {shown(credentials.reverse_name)}",
@@ -154,6 +198,12 @@ class Authenticator:
                 "the target sent our own CHAP name back", "set a CHAP name for the target's direction"
             )
         received = chap.decode_binary("CHAP_R", mine["CHAP_R"])
+        if len(received) != algorithm.digest_bytes:
+            raise self._refused(
+                f"the target's proof has {len(received)} bytes, one by {algorithm.name} has"
+                f" {algorithm.digest_bytes}",
+                "the target's log may say more; is it this target's fault, no secret helps",
+            )
         expected = chap.respond(
             algorithm, self._identifier, credentials.reverse_secret.reveal(), self._challenge
         )
@@ -174,5 +224,14 @@ class Authenticator:
         return SessionError(f"{self.doing} refused: {why}", hint, ExitStatus.NOT_PERMITTED)
 
 
-def _is_answer(value: str) -> bool:
-    return value in (NOT_UNDERSTOOD, REJECT, "Irrelevant")
+def answers_to_strays(pairs: dict[str, str]) -> list[tuple[str, str]]:
+    """
+    Give our answers to keys that have no place in the security stage.
+
+    :source: RFC 7143 §6.2: NotUnderstood only for keys that are not known; never an answer to an answer
+    """
+    return [
+        (name, IRRELEVANT if name in BY_NAME else OBSOLETE.get(name, NOT_UNDERSTOOD))
+        for name, value in pairs.items()
+        if value not in ANSWERS_WITHOUT_VALUE
+    ]

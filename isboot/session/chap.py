@@ -18,42 +18,49 @@ from isboot.session.keys import parse_number, shown
 from isboot.session.pdu import ProtocolError
 
 MAX_BINARY_BYTES = 1024  #: RFC 7143 §12.1.3: challenge and response
-CHALLENGE_BYTES = 16
+MAX_NAME_BYTES = 255  #: RFC 7143 §6.1: of a value whose length is not said otherwise
+MIN_SECRET_BYTES = 12  #: RFC 7143 §9.2.1: 96 bits, where no IPsec protects the connection
+MEMORY_CHALLENGES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """
     :param number: of the registry "PPP Authentication Algorithms", as CHAP_A carries it
+    :param word: what the policy calls it
     :param digest_bytes: length of a response
     """
 
     number: int
+    word: str
     name: str
     digest_bytes: int
     new: Callable[..., Any]
 
 
-#: Strongest first: the order of the offer.
+#: Strongest first: the order of the offer, unless the policy has another.
 ALGORITHMS = (
-    Algorithm(8, "SHA3-256", 32, hashlib.sha3_256),
-    Algorithm(7, "SHA-256", 32, hashlib.sha256),
-    Algorithm(6, "SHA-1", 20, hashlib.sha1),
-    Algorithm(5, "MD5", 16, hashlib.md5),
+    Algorithm(8, "sha3-256", "SHA3-256", 32, hashlib.sha3_256),
+    Algorithm(7, "sha256", "SHA-256", 32, hashlib.sha256),
+    Algorithm(6, "sha1", "SHA-1", 20, hashlib.sha1),
+    Algorithm(5, "md5", "MD5", 16, hashlib.md5),
 )
 BY_NUMBER = {algorithm.number: algorithm for algorithm in ALGORITHMS}
+BY_WORD = {algorithm.word: algorithm for algorithm in ALGORITHMS}
 #: What every target must know (RFC 7143 §12.1.3); offered alone after a list ended in refusal: tgt 1.0.85
 #: takes 7 for SHA-1, others stumble over any list.
-MD5_ALONE = (BY_NUMBER[5],)
+MD5 = BY_NUMBER[5]
 
 #: Challenges we sent lately, over all connections of this process: a target that sends one of them back wants
 #: us to compute its own answer (reflection over a second connection, RFC 7143 §9.2.1).
-_sent_challenges: deque[bytes] = deque(maxlen=64)
+_sent_challenges: deque[bytes] = deque(maxlen=MEMORY_CHALLENGES)
+#: Those of targets: one that comes again lets whoever recorded our answer replay it.
+_received_challenges: deque[bytes] = deque(maxlen=MEMORY_CHALLENGES)
 
 
-def new_challenge() -> bytes:
-    """Give a challenge of 16 random bytes and remember it, to recognise it when it comes back."""
-    challenge = os.urandom(CHALLENGE_BYTES)
+def new_challenge(algorithm: Algorithm) -> bytes:
+    """Give random bytes, as many as the digest has; they are known when they come back."""
+    challenge = os.urandom(algorithm.digest_bytes)
     _sent_challenges.append(challenge)
     return challenge
 
@@ -61,6 +68,14 @@ def new_challenge() -> bytes:
 def is_reflected(challenge: bytes) -> bool:
     """Say whether the target's challenge is one of ours."""
     return challenge in _sent_challenges
+
+
+def is_repeated(challenge: bytes) -> bool:
+    """Say whether a target's challenge came before, and remember it."""
+    if challenge in _received_challenges:
+        return True
+    _received_challenges.append(challenge)
+    return False
 
 
 def respond(algorithm: Algorithm, identifier: int, secret: bytes, challenge: bytes) -> bytes:

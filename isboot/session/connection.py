@@ -10,15 +10,15 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from isboot.errors import ExitStatus, IsbootError, RedirectError, SessionError
+from isboot.errors import ExitStatus, IsbootError, SessionError
 from isboot.session import chap, pdu
 from isboot.session.authenticate import AlgorithmsRefused
 from isboot.session.login import Login, LoginOutcome, LoginParameters, offers_of
 from isboot.session.pdu import Pdu, ProtocolError
+from isboot.session.redirect import SameAgain
+from isboot.session.redirect import follow as follow  # for those who connect, log in and follow in one go
 from isboot.session.status import LoginRefused
 from isboot.values import Credentials, NegotiatedSession, PathConfig, Policy, Portal
 
@@ -138,8 +138,10 @@ def run_login(connection: Connection, parameters: LoginParameters, deadline: Dea
         request: pdu.LoginRequest | None = machine.first()
         while request is not None:
             connection.send(request, deadline)
-            response = pdu.expect(connection.receive(deadline), pdu.LoginResponse)
-            request = machine.next(response)
+            message = connection.receive(deadline)
+            if not isinstance(message, pdu.LoginResponse):
+                raise _out_of_place(message, parameters.doing)
+            request = machine.next(message)
     except ProtocolError as error:
         raise connection.blame(error) from error
     if machine.outcome is None:
@@ -147,12 +149,27 @@ def run_login(connection: Connection, parameters: LoginParameters, deadline: Dea
     return machine.outcome
 
 
-class TryMd5Alone(RedirectError):  # noqa: N818 - what to do
+def _out_of_place(message: Pdu, doing: str) -> SessionError:
+    """
+    Give the error of a PDU other than a Login Response: it ends the connection, whatever it says.
+
+    :source: RFC 7143 §6.3
+    """
+    if isinstance(message, pdu.AsyncMessage) and message.event in pdu.ENDING_EVENTS:
+        return ConnectionLost(f"{doing}: the target {pdu.ENDING_EVENTS[message.event]} during the login")
+    if isinstance(message, pdu.Reject):
+        return SessionError(
+            f"{doing}: the target rejected the Login Request: {message.reason_text}",
+            "the target's log may say why",
+        )
+    return ProtocolError(f"a {message.NAME} came where a {pdu.LoginResponse.NAME} was due")
+
+
+class TryMd5Alone(SameAgain):
     """
     The target refused a list of CHAP algorithms: connect to the same portal again and log in once more.
 
-    A redirection to where we are: whoever follows redirections does the right thing. login() remembers, and
-    offers MD5 alone the next time; if that is refused, too, it is the secret.
+    login() remembers, and offers MD5 alone the next time; if that is refused, too, it is the secret.
     """
 
 
@@ -204,6 +221,8 @@ def _login(
         for name, is_wanted in (("HeaderDigest", policy.header_digest), ("DataDigest", policy.data_digest))
         if is_wanted
     }
+    algorithms = tuple(chap.BY_WORD[word] for word in policy.chap_algorithms)
+    is_md5_alone = (target_name, portal) in _takes_md5_alone and chap.MD5 in algorithms
     parameters = LoginParameters(
         initiator_name=initiator_name,
         target_name=target_name,
@@ -212,24 +231,29 @@ def _login(
         credentials=credentials,
         offers=offers,
         required=frozenset(required if target_name else ()),
-        algorithms=chap.MD5_ALONE if (target_name, portal) in _takes_md5_alone else chap.ALGORITHMS,
+        algorithms=(chap.MD5,) if is_md5_alone else algorithms,
+        auth_required=policy.auth_required,
+        takes_short_secrets=policy.short_secrets,
     )
     # RFC 7143 §13.12: until the full feature phase 8192 holds; more does no harm, the whole text is bounded.
     connection = Connection(sock, doing, max_data_bytes=int(offers["MaxRecvDataSegmentLength"]))
     try:
         outcome = run_login(connection, parameters, Deadline.within(policy.login_timeout_ms))
     except (LoginRefused, AlgorithmsRefused) as error:
-        if (target_name, portal) in _takes_md5_alone:
+        if is_md5_alone:
             _takes_md5_alone.discard((target_name, portal))
-        elif credentials is not None and _may_mean_algorithms(error):
+        elif credentials is not None and _may_mean_algorithms(error, algorithms):
             _takes_md5_alone.add((target_name, portal))
-            raise TryMd5Alone(
-                f"{error.message}; trying again with CHAP's MD5 alone",
-                host=portal.host, port=portal.port, is_permanent=False,
-            ) from error  # fmt: skip
+            raise TryMd5Alone(f"{error.message}; trying again with CHAP's MD5 alone", portal) from error
         elif credentials is None and isinstance(error, LoginRefused) and error.status.detail == 1:
             error.hint = "the target may ask for CHAP: no CHAP name is configured for it"
         raise
+    warnings = outcome.warnings
+    if credentials is not None and is_md5_alone and len(algorithms) > 1:
+        warnings += (
+            f"{doing}: the target refused the CHAP algorithms {','.join(policy.chap_algorithms)} as a list:"
+            " MD5 alone is used",
+        )
     values = outcome.values
     return NegotiatedSession(
         fd=sock.fileno(),
@@ -254,46 +278,16 @@ def _login(
         max_outstanding_r2t=values["MaxOutstandingR2T"],
         time2wait_s=values["DefaultTime2Wait"],
         time2retain_s=values["DefaultTime2Retain"],
-        warnings=outcome.warnings,
+        warnings=warnings,
     )
 
 
-def _may_mean_algorithms(error: SessionError) -> bool:
+def _may_mean_algorithms(error: SessionError, algorithms: tuple[chap.Algorithm, ...]) -> bool:
+    """Say whether MD5 alone may do better. Who does not allow MD5 at all has no such second attempt."""
+    if chap.MD5 not in algorithms or len(algorithms) == 1:
+        return False
     # tgt 1.0.85 takes CHAP_A=7 for SHA-1, and ends with class 2 detail 0 (not 1) for the response's length.
     return not isinstance(error, LoginRefused) or (error.status.status_class, error.status.detail) in (
         (2, 0),
         (2, 1),
-    )
-
-
-MAX_REDIRECTIONS = 4
-Result = TypeVar("Result")
-
-
-def follow(
-    portal: Portal,
-    connect: Callable[[Portal], socket.socket],
-    use: Callable[[socket.socket, Portal], Result],
-) -> Result:
-    """
-    Connect and log in, and do so again where a target sends us.
-
-    :param use: logs in over the socket and gives what is wanted; if it raises, the socket is closed
-    :raises SessionError: more redirections than are sane (exit 75)
-    """
-    first = portal
-    for _ in range(MAX_REDIRECTIONS + 1):
-        sock = connect(portal)
-        try:
-            return use(sock, portal)
-        except RedirectError as redirection:
-            sock.close()
-            portal = Portal(redirection.host, redirection.port)
-        except BaseException:
-            sock.close()
-            raise
-    raise SessionError(
-        f"login at {first}: more than {MAX_REDIRECTIONS} redirections, the last to {portal}",
-        "the targets send each other's initiators in a circle: see their configuration",
-        ExitStatus.TRY_AGAIN,
     )

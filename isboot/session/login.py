@@ -19,7 +19,7 @@ from typing import Any
 
 from isboot.errors import ExitStatus, SessionError
 from isboot.session import chap, keys, status
-from isboot.session.authenticate import Authenticator
+from isboot.session.authenticate import Authenticator, answers_to_strays
 from isboot.session.keys import Result, shown
 from isboot.session.pdu import LoginRequest, LoginResponse, ProtocolError
 from isboot.values import Credentials, Policy
@@ -35,6 +35,8 @@ MAX_SEGMENT_BYTES = 8192
 MAX_ROUNDS = 64
 #: What a target may say of itself that needs no answer and changes nothing here (RFC 7143 §13).
 _DECLARED_BY_TARGET = ("TargetAlias", "TargetAddress", "TargetPortalGroupTag", "TargetName")
+#: What only we may declare: an echo is no offer, and needs no answer.
+_DECLARED_BY_US = ("InitiatorName", "InitiatorAlias", "SessionType")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class LoginParameters:
     :param doing: "login to NAME at PORTAL", the start of every message
     :param offers: operational keys in the order they are offered
     :param required: keys whose result must be what was offered: digests the policy asks for
+    :param auth_required: with credentials, AuthMethod=None is refused
     """
 
     initiator_name: str
@@ -54,6 +57,8 @@ class LoginParameters:
     offers: Mapping[str, str]
     required: frozenset[str] = frozenset()
     algorithms: tuple[chap.Algorithm, ...] = chap.ALGORITHMS
+    auth_required: bool = True
+    takes_short_secrets: bool = True
     cid: int = 1
     cmd_sn: int = 1
     max_segment_bytes: int = MAX_SEGMENT_BYTES
@@ -132,9 +137,10 @@ class Login:
         if p.credentials is None:
             pairs.append(("AuthMethod", "None"))
         else:
-            # CHAP alone: with None in the list, whoever sits between could choose it.
-            self._authenticator = Authenticator(p.credentials, p.algorithms, p.initiator_name, p.doing)
-            pairs.append(("AuthMethod", "CHAP"))
+            self._authenticator = Authenticator(
+                p.credentials, p.algorithms, p.doing, p.auth_required, p.takes_short_secrets, self._warnings
+            )
+            pairs.append(("AuthMethod", self._authenticator.offer))
         return self._say(pairs, transit=p.credentials is None)
 
     def next(self, response: LoginResponse) -> LoginRequest | None:
@@ -257,13 +263,15 @@ class Login:
                 hint="the target asks for CHAP: give a CHAP name and secret",
                 exit_status=ExitStatus.NOT_PERMITTED,
             )
-        return [(name, keys.NOT_UNDERSTOOD) for name in rest], True
+        return answers_to_strays(rest), True
 
     def _take_declared(self, rest: dict[str, str]) -> None:
         for name in _DECLARED_BY_TARGET:
             value = rest.pop(name, None)
             if name == "TargetPortalGroupTag" and value is not None:
                 self._tpgt = keys.parse_number(name, value, 0, 65535)
+        for name in _DECLARED_BY_US:
+            rest.pop(name, None)
 
     def _take_operational(
         self, pairs: list[tuple[str, str]], transit: bool

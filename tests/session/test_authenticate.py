@@ -16,7 +16,7 @@ from isboot.values import Credentials, Secret
 from tests.fakes.login import Account
 from tests.session.target_side import ACCOUNT, ALICE, MUTUAL, parameters, respond, talk, target_side
 
-MD5 = chap.BY_NUMBER[5]
+MD5 = chap.MD5
 
 
 def said(request: LoginRequest | None) -> dict[str, str]:
@@ -26,7 +26,7 @@ def said(request: LoginRequest | None) -> dict[str, str]:
 
 def challenged(credentials: Credentials = ALICE) -> Login:
     """Give a machine that waits for the target's challenge."""
-    machine = Login(parameters(credentials=credentials, algorithms=chap.MD5_ALONE))
+    machine = Login(parameters(credentials=credentials, algorithms=(chap.MD5,)))
     machine.first()
     assert said(machine.next(respond("AuthMethod=CHAP"))) == {"CHAP_A": "5"}
     return machine

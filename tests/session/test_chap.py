@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from isboot.session import chap
 from isboot.session.pdu import ProtocolError
+from isboot.values import Policy
 
 binary = st.binary(min_size=1, max_size=chap.MAX_BINARY_BYTES)
 
@@ -60,11 +61,37 @@ def test_md5_response_is_that_of_an_independent_computation() -> None:
     )
 
 
-def test_our_challenge_is_known_when_it_comes_back() -> None:
-    challenge = chap.new_challenge()
-    assert len(challenge) == chap.CHALLENGE_BYTES
+@pytest.mark.parametrize("algorithm", chap.ALGORITHMS, ids=lambda row: row.name)
+def test_our_challenge_is_known_when_it_comes_back(algorithm: chap.Algorithm) -> None:
+    challenge = chap.new_challenge(algorithm)
+    assert len(challenge) == algorithm.digest_bytes >= 16
     assert chap.is_reflected(challenge)
     assert not chap.is_reflected(bytes(16))
+
+
+def test_a_challenge_of_a_target_is_known_the_second_time() -> None:
+    assert [chap.is_repeated(text) for text in (b"this", b"that", b"this", b"that")] == [
+        False, False, True, True,
+    ]  # fmt: skip
+    for number in range(chap.MEMORY_CHALLENGES):
+        chap.is_repeated(b"more %d" % number)
+    assert not chap.is_repeated(b"this")  # as many are remembered, no more
+
+
+@pytest.mark.parametrize(("size", "is_legal"), [(1, True), (1023, True), (1024, True), (1025, False)])
+@pytest.mark.parametrize("is_base64", [False, True])
+def test_a_binary_value_has_at_most_1024_bytes(size: int, is_legal: bool, is_base64: bool) -> None:
+    value = bytes(range(256)) * 5
+    text = "0b" + base64.b64encode(value[:size]).decode() if is_base64 else "0x" + value[:size].hex()
+    if is_legal:
+        assert chap.decode_binary("CHAP_C", text) == value[:size]
+    else:
+        with pytest.raises(ProtocolError, match=r"CHAP_C of .* (1024 bytes|outside 1..1024)"):
+            chap.decode_binary("CHAP_C", text)
+
+
+def test_the_words_of_the_policy_are_those_of_the_table() -> None:
+    assert Policy().chap_algorithms == tuple(row.word for row in chap.ALGORITHMS)
 
 
 @pytest.mark.parametrize("text", ["256", "-1", "x", "", "1.0"])

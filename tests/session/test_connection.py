@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from isboot.errors import ExitStatus, RedirectError, SessionError
+from isboot.errors import ExitStatus, SessionError
 from isboot.session import connection, pdu
 from isboot.session.connection import ConnectionLost, TryMd5Alone
 from isboot.session.pdu import LoginRequest, LoginResponse
@@ -19,7 +19,7 @@ from isboot.session.status import LoginRefused
 from isboot.values import Credentials, Policy, Portal, Secret
 from tests.fakes.login import Account, Limits
 from tests.fakes.target import FakeTarget, corrupt, drop, ignore
-from tests.session.sessions import ISID, QUICK, connected, log_in, path_to
+from tests.session.sessions import ISID, connected, log_in, path_to
 
 SECRET = b"alice-has-a-secret"
 ALICE = Credentials("alice", Secret(SECRET))
@@ -172,28 +172,6 @@ def connect(portal: Portal) -> socket.socket:
     sock = socket.create_connection((portal.host, portal.port), timeout=5)
     sock.settimeout(None)
     return sock
-
-
-def test_a_redirection_is_followed_with_the_same_target_name() -> None:
-    with FakeTarget() as there, FakeTarget(redirect=(f"127.0.0.1:{there.port},1", False)) as here:
-        path = path_to(here)
-
-        def use(sock: socket.socket, portal: Portal) -> Portal:
-            with sock:
-                return connection.login(sock, path, "iqn.2026-11.org.example:h", QUICK, ISID, portal).portal
-
-        assert connection.follow(path.portal, connect, use).port == there.port
-        assert b"TargetName=" + here.name.encode() in there.received(LoginRequest)[0].data
-
-
-def test_redirections_in_a_circle_end() -> None:
-    with FakeTarget() as target:
-        target.redirect = (f"127.0.0.1:{target.port}", True)
-        path = path_to(target)
-        with pytest.raises(SessionError, match="more than 4 redirections") as caught:
-            connection.follow(path.portal, connect, lambda sock, portal: log_in(sock, path))
-    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
-    assert not isinstance(caught.value, RedirectError)
 
 
 def test_a_refused_list_of_algorithms_is_followed_by_md5_alone_once() -> None:
