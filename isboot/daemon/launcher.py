@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 
 from isboot import __version__
 from isboot._engine import lib
-from isboot.daemon import armour, channel, heritage, worker
+from isboot.daemon import armour, channel, heritage, status, worker
 from isboot.daemon.channel import Channel, Connected, Done, Failed, Live, Refused, Request
 from isboot.daemon.control import Client, Server
 from isboot.daemon.log import Level, Log
 from isboot.daemon.mounts import RootWatch
-from isboot.daemon.shared import Shared, latency_us
+from isboot.daemon.shared import Shared
 from isboot.daemon.timeline import Timeline, tell
 from isboot.errors import BlockError, ExitStatus, IsbootError
 from isboot.session.document import to_document
@@ -31,12 +31,6 @@ from isboot.values import BootConfig, NicState
 
 ROOT_S = 60.0  #: for the root file system, from the device on, before something is said
 RESPAWN_S = 1.0  #: before a standby that ended at once is made again
-LANE_STATES = {
-    lib.ISBOOT_LANE_NEW: "reconnecting",
-    lib.ISBOOT_LANE_LIVE: "live",
-    lib.ISBOOT_LANE_RECONNECTING: "reconnecting",
-    lib.ISBOOT_LANE_STOPPED: "failed",
-}
 
 
 @dataclass(slots=True)
@@ -386,57 +380,21 @@ class Launcher:
         else:
             client.answer(ok=True, **to_document(self._live.facts))
 
-    # --- status ---
-
     def status(self) -> dict[str, Any]:
         """Give the document of `isboot status --json`."""
-        live = self._live
+        live, worker_pid = self._live, 0
         if live is None:
             return {"version": __version__, "devices": []}
-        path = self.config.paths[0]
-        facts = live.facts
-        lanes = [self._lane_status(index, said) for index, said in sorted(self._connected.items())]
-        worker_lives = self._worker is not None and not self._worker.is_dead
-        state = "live" if all(row["state"] == "live" for row in lanes) else "reconnecting"
-        device = {
-            "device": f"ublkb{live.device_id}",
-            "boot": self.config.is_boot,
-            "target": path.target_name,
-            "lun": path.lun.hex(),
-            "state": state if worker_lives else "recovering",
-            "size_bytes": facts.capacity_blocks * facts.block_size_bytes,
-            "block_size_bytes": facts.block_size_bytes,
-            "mode": "copy",
-            "profile": self.config.policy.profile,
-            "header_digest": any(said.header_digest for said in self._connected.values()),
-            "data_digest": any(said.data_digest for said in self._connected.values()),
-            "serial": facts.serial,
-            "designators": list(facts.designators),
+        if self._worker is not None and not self._worker.is_dead:
+            worker_pid = self._worker.pid
+        row = status.device_row(self.config, live, self._connected, self._shared)
+        row |= {
+            "state": row["state"] if worker_pid else "recovering",
             "standby_pid": self._standby.pid if self._standby else 0,
-            "worker_pid": self._worker.pid if worker_lives and self._worker else 0,
+            "worker_pid": worker_pid,
             "worker_replacements": self._replacements,
-            "lanes": lanes,
         }
-        return {"version": __version__, "devices": [device]}
-
-    def _lane_status(self, index: int, said: Connected) -> dict[str, Any]:
-        counters = self._shared.lane_counters(index)
-        queues = self._live.queues if self._live else 1
-        return {
-            "index": index,
-            "ublk_queues": list(range(queues)),
-            "portal": said.portal,
-            "nic": said.nic,
-            "isid": said.isid,
-            "state": LANE_STATES.get(int(counters.state), "failed"),
-            "reconnects": int(counters.reconnects),
-            "in_flight": int(counters.in_flight),
-            "reads": int(counters.reads),
-            "writes": int(counters.writes),
-            "read_bytes": int(counters.read_bytes),
-            "written_bytes": int(counters.written_bytes),
-            "latency_us": latency_us(counters),
-        }
+        return {"version": __version__, "devices": [row]}
 
 
 def _reap(child: Child) -> str:
