@@ -205,7 +205,8 @@ def make_disk(control: Control, attached: Attached, config: BootConfig, queues: 
         control, queues=queues, depth=policy.depth // queues, max_io_bytes=policy.max_io_bytes
     )
     try:
-        udev.write(device.name, udev.properties(attached.facts, attached.path, device.depth))
+        words = udev.properties(attached.facts, attached.path, device.depth, is_boot_lun=config.is_boot_lun)
+        udev.write(device.name, words)
         device.set_parameters(parameters.from_lun(attached.facts, policy.max_io_bytes))
     except BaseException:
         device.delete()

@@ -326,7 +326,7 @@ class BootConfig:
     """
     :param paths: none where DHCP's root-path is to name them
     :param source: where it came from, for messages: "iBFT (memory)", "kernel command line", "URL"
-    :param is_boot: the device carries the machine's root
+    :param is_boot: the machine's root stands on the device, or may
     :param warnings: what was left out or overruled on the way here, a line each, no secret in it
     """
 
@@ -338,7 +338,13 @@ class BootConfig:
     is_boot: bool
     warnings: tuple[str, ...] = ()
     luns: str | tuple[bytes, ...] = "boot"  #: "boot", "all", or their bytes
+    is_companion: bool = False  #: of a boot: another LUN of its target, which `luns` adds
     origins: tuple[Origin, ...] = ()
+
+    @property
+    def is_boot_lun(self) -> bool:
+        """Say whether this is the LUN the machine boots from, and no companion of it."""
+        return self.is_boot and not self.is_companion
 
 
 # --- network -----------------------------------------------------------------------------------------------

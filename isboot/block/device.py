@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from isboot._engine import ffi, lib
@@ -83,6 +84,21 @@ class Control:
         command.buffer = ffi.NULL if buffer is None else buffer
         command.data = data
         return int(lib.isboot_control_run(self._control, command))
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """
+    :param state: ISBOOT_UBLK_S_*
+    :param server_pid: of the process that serves it, or served it to its end; -1 once it is stopped
+    """
+
+    state: int
+    server_pid: int
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.state == int(lib.ISBOOT_UBLK_S_DEV_DEAD)
 
 
 class Device:
@@ -174,11 +190,11 @@ class Device:
         """START_DEV: the disk appears. It scans partitions first (until 6.19), so lanes must serve."""
         self._control.run("START_DEV", self.device_id, data=os.getpid())
 
-    def state(self) -> int:
-        """Give the driver's state, ISBOOT_UBLK_S_*."""
+    def info(self) -> Info | None:
+        """Give what the driver knows of it; None when there is no device of this number."""
         info = ffi.new("struct isboot_ublk_device_info *")
-        self._control.run("GET_DEV_INFO", self.device_id, buffer=info, length=ffi.sizeof(info[0]))
-        return int(info.state)
+        code = self._control.try_run("GET_DEV_INFO", self.device_id, buffer=info, length=ffi.sizeof(info[0]))
+        return Info(int(info.state), int(info.ublksrv_pid)) if code == 0 else None
 
     def start_recovery(self) -> int:
         """

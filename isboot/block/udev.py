@@ -22,16 +22,23 @@ def _safe(text: str) -> str:
 
 
 def _lun_number(lun: bytes) -> str:
-    """Give a LUN as Linux numbers it: single level ones decimal, others as hex of the 8 bytes. SAM-5 §4.7."""
-    address_method = lun[0] >> 6
-    if address_method in (0, 1) and not any(lun[2:]):
-        return str(int.from_bytes(lun[:2], "big") & 0x3FFF)
+    """
+    Give a LUN as udev's path_id names it: decimal below 256, all else by its bytes.
+
+    :source: systemd src/udev/udev-builtin-path_id.c: two words and zeroes; further words are ours
+    """
+    if not any(lun[2:]) and lun[0] == 0:
+        return str(lun[1])
     return "0x" + lun.hex()
 
 
-def properties(facts: LunFacts, path: PathConfig, queue_depth: int) -> dict[str, str]:
+def properties(
+    facts: LunFacts, path: PathConfig, queue_depth: int, *, is_boot_lun: bool = False
+) -> dict[str, str]:
     """
     Give the properties of a device by their names in udev.
+
+    :param is_boot_lun: it gets a link of a name that is the same on every machine
 
     `ID_SERIAL` and `ID_WWN` are as scsi_id makes them, so a disk keeps its names when it moves from the
     kernel's initiator to isboot.
@@ -49,6 +56,7 @@ def properties(facts: LunFacts, path: PathConfig, queue_depth: int) -> dict[str,
         # One tag is never given to the block layer: on 6.12 a worker that dies with every tag in flight is
         # noticed only when queue/io_timeout fires.
         "ISBOOT_NR_REQUESTS": str(max(1, queue_depth - 1)),
+        "ISBOOT_BOOT": "1" if is_boot_lun else "",
     }
     for designator in facts.designators:
         kind, _, value = designator.partition(".")

@@ -31,7 +31,7 @@ def device_row(
     lanes = [lane_row(live, shared, said) for _, said in sorted(connected.items())]
     return {
         "device": f"ublkb{live.device_id}",
-        "boot": config.is_boot,
+        "boot": config.is_boot_lun,
         "target": path.target_name,
         "lun": path.lun.hex(),
         "state": "live" if all(row["state"] == "live" for row in lanes) else "reconnecting",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from isboot.block import udev
 from isboot.values import PathConfig, Portal
 from tests.block.test_parameters import LUN
@@ -19,14 +21,23 @@ def test_the_path_is_named_as_the_kernels_initiator_names_it() -> None:
     assert words["ID_PATH"] == "ip-192.0.2.9:3260-iscsi-iqn.2001-04.com.example:disk0-lun-1"
 
 
-def test_a_flat_space_lun_is_named_by_its_number() -> None:
-    path = replace(PATH, lun=bytes([0x41, 0x2C, 0, 0, 0, 0, 0, 0]))
-    assert udev.properties(LUN, path, 128)["ID_PATH"].endswith("-lun-300")
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("00ff000000000000", "255"),
+        ("412c000000000000", "0x412c000000000000"),  # path_id of systemd: only method 0, bus 0 is a number
+        ("0001000200000000", "0x0001000200000000"),
+        ("d200400000000000", "0xd200400000000000"),
+    ],
+)
+def test_a_lun_is_named_as_path_id_names_it(raw: str, name: str) -> None:
+    path = replace(PATH, lun=bytes.fromhex(raw))
+    assert udev.properties(LUN, path, 128)["ID_PATH"].endswith(f"-lun-{name}")
 
 
-def test_a_lun_of_several_levels_is_named_by_its_bytes() -> None:
-    path = replace(PATH, lun=bytes([0, 1, 0, 2, 0, 0, 0, 0]))
-    assert udev.properties(LUN, path, 128)["ID_PATH"].endswith("-lun-0x0001000200000000")
+def test_only_the_boot_lun_is_marked() -> None:
+    assert "ISBOOT_BOOT" not in udev.properties(LUN, PATH, 128)
+    assert udev.properties(LUN, PATH, 128, is_boot_lun=True)["ISBOOT_BOOT"] == "1"
 
 
 def test_the_serial_is_what_scsi_id_would_say() -> None:
