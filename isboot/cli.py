@@ -20,7 +20,18 @@ from isboot import __version__
 from isboot.errors import ExitStatus, IsbootError, UsageError
 
 # In the order of `isboot --help`; the module's name is the command's, with _ for -.
-COMMANDS = ("ibft", "boot", "attach", "detach", "discover", "inquiry", "status", "bench", "trace")
+COMMANDS = (
+    "ibft",
+    "boot",
+    "attach",
+    "detach",
+    "discover",
+    "inquiry",
+    "status",
+    "bench",
+    "trace",
+    "boot-report",
+)
 
 SHOW_TRACEBACK = "ISBOOT_TRACEBACK"
 INTERRUPTED = 130  #: 128 + SIGINT, as shells have it

@@ -41,7 +41,9 @@ def chapters(text: str, macro: str) -> dict[str, str]:
 
 ROFF = MANUAL.read_text(encoding="utf-8")
 SECTIONS = chapters(ROFF, "SH")
-COMMANDS = {title.split()[1]: plain(body) for title, body in chapters(SECTIONS["COMMANDS"], "SS").items()}
+COMMANDS = {
+    plain(title).split()[1]: plain(body) for title, body in chapters(SECTIONS["COMMANDS"], "SS").items()
+}
 
 
 def paragraphs(section: str) -> dict[str, str]:
