@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from isboot import cli
-from isboot.config import cmdline
+from isboot.config import cmdline, dracut
 from isboot.config.parameters import PARAMETERS, Parameter
 from isboot.errors import ExitStatus
 
@@ -92,7 +92,7 @@ def test_the_example_of_every_command_is_there(name: str) -> None:
     "option",
     [
         *(f"{cmdline.PREFIX}.{key}".rstrip(".") for key in cmdline._SWITCHES),
-        "rd.isboot.param", "rd.isboot.give_up", "rd.isboot.queues", "rd.isboot.profile", "rd.iscsi.initiator",
+        "rd.isboot.param", "rd.isboot.give_up", "rd.isboot.queues", "rd.isboot.profile", *dracut.OBEYED,
     ],
 )  # fmt: skip
 def test_every_option_of_the_kernel_command_line_is_described(option: str) -> None:
@@ -102,6 +102,7 @@ def test_every_option_of_the_kernel_command_line_is_described(option: str) -> No
 def test_every_option_described_is_one_the_kernel_command_line_takes() -> None:
     described = re.findall(r"(rd\.isboot[a-z_.]*)=", " ".join(paragraphs("KERNEL COMMAND LINE")))
     values = {"rd.isboot.param": "depth=64", "rd.isboot.profile": "small", "rd.isboot.luns": "boot"}
+    values["rd.isboot.netns"] = "0"
     line = " ".join(f"{option}={values.get(option, '1')}" for option in described)
     assert len(described) >= 10
     assert cmdline.parse(line).warnings == ()

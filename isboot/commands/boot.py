@@ -115,8 +115,10 @@ def plan(config: BootConfig) -> str:
     """Give what a boot would do, as people read it."""
     lines = [f"source     {config.source}", f"initiator  {config.initiator_name}"]
     for nic in config.nics:
+        which = nic.mac or nic.name or "any"
+        without = "an address by DHCP" if nic.origin == "dhcp" else "no address"
         lines.append(
-            f"NIC {nic.index}      {nic.mac}, {nic.address or 'no address'}, gateway {nic.gateway or 'none'}"
+            f"NIC {nic.index}      {which}, {nic.address or without}, gateway {nic.gateway or 'none'}"
         )
     for path in config.paths:
         chap = "none"
@@ -125,4 +127,14 @@ def plan(config: BootConfig) -> str:
         by = f" by NIC {path.nic.index}" if path.nic else ""
         where = f"{path.target_name} at {path.portal}{by}"
         lines.append(f"path {path.index}     {where}, LUN {path.lun.hex()}, CHAP {chap}")
-    return "\n".join(lines)
+    if not config.paths:
+        lines.append("path 0     by DHCP's root-path")
+    return "\n".join([*lines, "", "value, and the source it comes from", *origin_lines(config)])
+
+
+def origin_lines(config: BootConfig) -> list[str]:
+    """Give which source won for each value, a line each."""
+    return [
+        f"{row.what:<16}  {row.value} <- {row.source}{f', over {row.overruled}' if row.overruled else ''}"
+        for row in config.origins
+    ]

@@ -1,23 +1,32 @@
 """
 What to boot from, by precedence: the kernel command line wins over the table, the table over netroot=.
 
-So a table says where the disk is, the command line how to use it, and netroot= serves a machine without one.
+So a table says where the disk is, the command line how to use it, and netroot= serves a machine without one;
+where netroot=dhcp or root=dhcp asks for it, DHCP's root-path does.  Who won for each value is kept in
+`BootConfig.origins`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-from isboot.config import initiator
+from isboot.config import addresses, initiator
 from isboot.config.cmdline import KernelOptions
 from isboot.config.credentials import weaknesses
+from isboot.config.lun import format_lun
+from isboot.config.netroot import PREFIX, Netroot, parse_netroot
+from isboot.config.origins import Origins
 from isboot.config.table import from_table
 from isboot.errors import ConfigError, ExitStatus
-from isboot.values import BootConfig, IbftTable, PathConfig, Policy
+from isboot.values import BootConfig, Credentials, IbftTable, NicConfig, PathConfig, Policy
 
+COMMAND_LINE = "kernel command line"
+ROOT_PATH = "root-path of DHCP"
 HINT_NO_SOURCE = "let the firmware boot from iSCSI, or say netroot=iscsi:HOST:::LUN:TARGETNAME"
+_HINT_TABLE = "isboot ibft shows the table and all that is wrong with it"
+_HINT_ROOT_PATH = "let the DHCP server give option 17 as iscsi:HOST:::LUN:TARGETNAME (RFC 4173)"
 
 
 def from_sources(
@@ -33,23 +42,64 @@ def from_sources(
     :param tables: all that were found, in the order acpi, memory, sysfs
     :param root: where /etc is, for the initiator name of netroot=
     :param policy: what the command line's parameters change, the default one if None
+    :return: without a path where DHCP is asked for it: `with_root_path` adds it
     :raises ConfigError: rd.isboot=0 or nothing to boot from (66), or what there is cannot be used (65)
     """
     if not options.enabled:
         raise ConfigError("booting: rd.isboot=0 forbids it", exit_status=ExitStatus.NOTHING_THERE)
-    chosen_policy = options.policy(policy or Policy())
+    base = policy or Policy()
+    chosen_policy = options.policy(base)
+    origins = Origins()
     table = _choose(tables, options)
     if table is not None:
         config = from_table(table, chosen_policy)
-        extra = _overruled(config, options)
-    elif options.netroots:
-        config = _from_netroots(options, chosen_policy, root)
-        extra = [f"iBFT ({table.source}): cannot be booted from, netroot= is used" for table in tables]
+        origins.claim("initiator name", (options.initiator_name, "rd.iscsi.initiator"))
+        origins.claim("initiator name", (config.initiator_name, config.source))
+        config = addresses.overrule(config, options, origins)
+    elif options.netroots or options.asks_dhcp:
+        config = _without_table(options, chosen_policy, root, origins)
+        origins.warnings += [
+            f"iBFT ({one.source}): cannot be booted from, netroot= is used" for one in tables
+        ]
     else:
         raise _nothing(tables, options)
-    name = options.initiator_name or config.initiator_name
+    config = replace(config, paths=_with_credentials(config, options, origins))
+    _claim_targets(config, options, origins)
+    _claim_policy(config.policy, base, options, origins)
     return replace(
-        config, initiator_name=name, warnings=(*config.warnings, *extra, *weaknesses(config.paths))
+        config,
+        initiator_name=options.initiator_name or config.initiator_name,
+        luns=options.luns,
+        origins=origins.rows(),
+        warnings=(*config.warnings, *origins.warnings, *weaknesses(config.paths)),
+    )
+
+
+def with_root_path(config: BootConfig, root_path: str, nic: NicConfig, options: KernelOptions) -> BootConfig:
+    """
+    Give the configuration with the target that DHCP names.
+
+    :param root_path: option 17
+    :param nic: the NIC it came over, with its lease
+    :raises ConfigError: there is none (66), or it is no iSCSI root-path (65)
+    """
+    doing = f"reading the {ROOT_PATH}"
+    if not root_path:
+        raise ConfigError(f"{doing}: the server gives none", _HINT_ROOT_PATH, ExitStatus.NOTHING_THERE)
+    if not root_path.startswith(PREFIX):
+        shown = root_path[:60] if root_path.isprintable() else "what it gives"
+        raise ConfigError(f"{doing}: {shown!r} is none of iSCSI", _HINT_ROOT_PATH, ExitStatus.MALFORMED)
+    found = parse_netroot(root_path, f"{ROOT_PATH} ")
+    path = PathConfig(0, nic, found.portal, found.target_name, found.lun, found.credentials)
+    origins = Origins()
+    config = replace(config, source=ROOT_PATH, nics=(nic,), paths=(path,))
+    config = replace(config, paths=_with_credentials(config, options, origins))
+    _claim_targets(config, options, origins)
+    origins.claim("NIC 0 address", (str(nic.address), "DHCP"))
+    return replace(
+        config,
+        origins=(*origins.rows(), *(row for row in config.origins if row.what != "NIC 0 address")),
+        warnings=(*config.warnings, *found.warnings, *origins.warnings, *weaknesses(config.paths)),
     )
 
 
@@ -65,9 +115,6 @@ def _choose(tables: Sequence[IbftTable], options: KernelOptions) -> IbftTable | 
     if not tables[index].is_bootable:
         raise ConfigError(f"{doing}: {_first_error(tables[index])}", _HINT_TABLE, ExitStatus.MALFORMED)
     return tables[index]
-
-
-_HINT_TABLE = "isboot ibft shows the table and all that is wrong with it"
 
 
 def _first_error(table: IbftTable) -> str:
@@ -87,33 +134,95 @@ def _nothing(tables: Sequence[IbftTable], options: KernelOptions) -> ConfigError
     return ConfigError(message, HINT_NO_SOURCE, ExitStatus.NOTHING_THERE)
 
 
-def _overruled(config: BootConfig, options: KernelOptions) -> list[str]:
-    """Name both values where the table and the command line say different things."""
-    warnings = []
-    if options.initiator_name and options.initiator_name != config.initiator_name:
-        warnings.append(
-            f"the initiator name is set twice: {config.initiator_name} by the {config.source} and "
-            f"{options.initiator_name} by rd.iscsi.initiator; the latter holds"
+def _without_table(options: KernelOptions, policy: Policy, root: Path, origins: Origins) -> BootConfig:
+    name = options.initiator_name
+    if name:
+        origins.claim("initiator name", (name, "rd.iscsi.initiator"))
+    else:
+        name, source = initiator.default_claim(root)
+        origins.claim("initiator name", (name, source))
+    nics = addresses.from_options(options, origins)
+    if options.asks_dhcp and options.netroots:
+        origins.warnings.append(
+            f"the target is set twice: {options.netroots[0].shown} and {options.asks_dhcp}; the former holds"
         )
-    for other in options.netroots:
-        if all((other.target_name, other.lun) != (path.target_name, path.lun) for path in config.paths):
-            first = config.paths[0]
-            warnings.append(
-                f"the target is set twice: {first.target_name} LUN {first.lun.hex()} by the {config.source} "
-                f"and {other.shown}; the former holds"
-            )
-    return warnings
-
-
-def _from_netroots(options: KernelOptions, policy: Policy, root: Path) -> BootConfig:
     return BootConfig(
-        source="kernel command line",
-        initiator_name=options.initiator_name or initiator.default_name(root),
-        nics=(),
+        source=COMMAND_LINE if options.netroots else ROOT_PATH,
+        initiator_name=name,
+        nics=nics,
         paths=tuple(
-            PathConfig(index, None, netroot.portal, netroot.target_name, netroot.lun, netroot.credentials)
+            PathConfig(
+                index,
+                addresses.nic_of(netroot, nics, options),
+                netroot.portal,
+                netroot.target_name,
+                netroot.lun,
+                netroot.credentials,
+            )
             for index, netroot in enumerate(options.netroots)
         ),
         policy=policy,
         is_boot=True,
     )
+
+
+def _with_credentials(config: BootConfig, options: KernelOptions, origins: Origins) -> tuple[PathConfig, ...]:
+    """Give the paths with the command line's CHAP, which is never less than what another source asks for."""
+    given = options.credentials
+    paths = []
+    for path in config.paths:
+        own = path.credentials
+        if given is None or (own is not None and config.source == COMMAND_LINE):
+            paths.append(path)  # a netroot='s own are of the command line, too, and nearer
+        elif own is not None and own.is_mutual and not given.is_mutual:
+            origins.warnings.append(
+                f"rd.iscsi.username is left out for {path.target_name}: "
+                f"the {config.source} asks for mutual CHAP"
+            )
+            paths.append(path)
+        else:
+            paths.append(replace(path, credentials=given))
+            origins.claim("CHAP", (_shown(given), "rd.iscsi.username"))
+        origins.claim("CHAP", (_shown(own), config.source))
+    return tuple(paths)
+
+
+def _shown(credentials: Credentials | None) -> str:
+    if credentials is None:
+        return ""
+    return f"{'mutual' if credentials.is_mutual else 'one way'} as {credentials.name}"
+
+
+def _claim_targets(config: BootConfig, options: KernelOptions, origins: Origins) -> None:
+    for path in config.paths[:1]:
+        origins.claim("target", (f"{path.target_name} LUN {format_lun(path.lun)}", config.source))
+        origins.claim("portal", (str(path.portal), config.source))
+    if config.source != COMMAND_LINE:
+        for other in options.netroots:
+            if config.paths and not any(_is_same(other, path) for path in config.paths):
+                origins.claim(
+                    "target", (f"{other.target_name} LUN {format_lun(other.lun)}", other.shown), is_known=True
+                )
+
+
+def _is_same(netroot: Netroot, path: PathConfig) -> bool:
+    return (netroot.target_name, netroot.lun) == (path.target_name, path.lun)
+
+
+def _claim_policy(policy: Policy, base: Policy, options: KernelOptions, origins: Origins) -> None:
+    set_by = dict(options.set_by)
+    if "LUNs" in set_by:
+        shown = options.luns if isinstance(options.luns, str) else ",".join(map(format_lun, options.luns))
+        origins.claim("LUNs", (shown, set_by["LUNs"]))
+    for one in fields(Policy):
+        value = getattr(policy, one.name)
+        if one.name in set_by and one.name in dict(options.assignments):
+            origins.claim(one.name, (_text(value), set_by[one.name]))
+        elif value != getattr(base, one.name):
+            origins.claim(one.name, (_text(value), f"profile {policy.profile}"))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(int(value)) if isinstance(value, bool) else str(value)

@@ -1,7 +1,7 @@
 """
 netroot=iscsi:... of the kernel command line, as RFC 4173 has it in DHCP's root-path, with dracut's additions.
 
-    iscsi:[NAME:SECRET[:REVERSENAME:REVERSESECRET]@][HOST]:[PROTOCOL]:[PORT]:[[INTERFACE]:[NIC]:][LUN]:TARGETNAME
+    iscsi:[NAME:SECRET[:REVERSENAME:REVERSESECRET]@]HOST:[PROTOCOL]:[PORT]:[[IFACE:]NIC:][LUN]:TARGETNAME
 
 :source: RFC 4173 §5; dracut.cmdline(7)
 """
@@ -27,6 +27,7 @@ class Netroot:
     One target.
 
     :param shown: the text it came from, without CHAP names and secrets
+    :param nic: the interface dracut would use, "" for any
     :param warnings: parts of it that isboot does not use, a line each
     """
 
@@ -36,40 +37,48 @@ class Netroot:
     lun: bytes
     credentials: Credentials | None
     warnings: tuple[str, ...]
+    nic: str = ""
 
 
-def parse_netroot(text: str) -> Netroot:
+def parse_netroot(text: str, option: str = "netroot=") -> Netroot:
     """
     Read the value of one netroot=.
 
     :param text: begins with "iscsi:"
+    :param option: what carried it, for messages
     :raises ConfigError: it has not that form, or a part of it is wrong (65)
     """
-    # No iSCSI name has an @ in it, while a CHAP name may well be an iSCSI name.
+    # No iSCSI name has an @ in it, while a CHAP name may well be an iSCSI name.  With nothing before it an @
+    # is dracut's way to say that there are no credentials.
     authority, at, rest = text.removeprefix(PREFIX).rpartition("@")
+    at = at if authority else ""
     # The target's name comes next, for it may hold the colons that separate the fields.
     start = re.search(r":(?=(iqn|eui|naa)\.)", rest, re.IGNORECASE)
     before, target_name = (rest[: start.start()], rest[start.end() :]) if start else (rest, "")
-    shown = f"netroot={PREFIX}{before}:{target_name}"
+    shown = f"{option}{PREFIX}{before}{':' if start else ''}{target_name}"
     doing = f"reading {shown}"
     if fault := iscsi_name_fault(target_name):
         raise _malformed(doing, f"{target_name!r} is no target name: {fault}")
     host, fields = _split_host(before, doing)
     protocol, port, *middle, lun = [*fields, "", "", ""][: max(3, len(fields))]
-    if len(middle) not in (0, 2):
-        raise _malformed(doing, f"it has {len(fields)} fields between host and target name, not 3 or 5")
+    if len(middle) > 2:
+        raise _malformed(doing, f"it has {len(fields)} fields between host and target name, not 3 to 5")
     if protocol not in ("", PROTOCOL_TCP):
         raise _malformed(doing, f"the protocol is {protocol!r}, not {PROTOCOL_TCP} (TCP)")
     try:
         portal = url.parse_portal(f"{host}:{port}" if port else host, doing)
     except UsageError as error:
         raise ConfigError(error.message, HINT, ExitStatus.MALFORMED) from None
-    warnings = [f"{shown}: the interface {name!r} is not used" for name in middle if name]
+    nic = middle[-1] if middle else ""
+    warnings = [f"{shown}: open-iscsi's interface {name!r} is not used" for name in middle[:-1] if name]
+    if lun.isdigit() and int(lun) > 9 and not lun.startswith("0") and len(lun) <= 4:
+        warnings.append(f"{shown}: the LUN {lun} is hexadecimal (RFC 4173 §5), in decimal {int(lun, 16)}")
     if at:
         # /proc/cmdline is readable by every user; dracut's form is taken all the same, but not silently.
-        warnings.append(f"{shown}: the CHAP secret on the kernel command line can be read by every user")
+        where = "kernel command line" if option == "netroot=" else "network"
+        warnings.append(f"{shown}: the CHAP secret on the {where} can be read by every user")
     credentials = _credentials(authority, doing) if at else None
-    return Netroot(shown, portal, target_name, _lun(lun, doing), credentials, tuple(warnings))
+    return Netroot(shown, portal, target_name, _lun(lun, doing), credentials, tuple(warnings), nic)
 
 
 def _malformed(doing: str, reason: str) -> ConfigError:

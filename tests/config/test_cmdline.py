@@ -16,19 +16,19 @@ NETROOT = f"netroot=iscsi:192.0.2.9::::{DISK}"
 
 
 def test_a_command_line_of_others_changes_nothing() -> None:
-    options = parse("BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet console=ttyS0 netroot=dhcp rd.neednet=1\n")
+    options = parse("BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet console=ttyS0 netroot=nbd:a:1 rd.neednet=1\n")
     assert options == KernelOptions()
     assert options.policy(Policy()) == Policy()
 
 
 def test_every_option_is_read() -> None:
     options = parse(
-        "rd.isboot=1 rd.isboot.acpi_table=2 rd.isboot.verbose=1 rd.isboot.debug=3 rd.isboot.netns=1 "
+        "rd.isboot=1 rd.isboot.acpi_table=2 rd.isboot.verbose=1 rd.isboot.debug=3 rd.isboot.netns=0 "
         "rd.isboot.luns=0,1 rd.isboot.queues=2 rd.isboot.profile=small rd.isboot.param=nop_timeout_ms=5000 "
         "rd.isboot.give_up=60 rd.iscsi.initiator=iqn.2001-04.com.example:me " + NETROOT
     )
     assert (options.enabled, options.table_index, options.verbose) == (True, 2, True)
-    assert (options.debug, options.netns) == (3, True)
+    assert options.debug == 3
     assert options.luns == (bytes(8), b"\0\1" + bytes(6))
     assert options.initiator_name == "iqn.2001-04.com.example:me"
     assert [netroot.target_name for netroot in options.netroots] == [DISK]
@@ -38,7 +38,7 @@ def test_every_option_is_read() -> None:
     assert (policy.nop_timeout_ms, policy.give_up_ms) == (5000, 60_000)
 
 
-@pytest.mark.parametrize("text", ["rd.isboot=0", "rd.isboot=1 rd.isboot=0"])
+@pytest.mark.parametrize("text", ["rd.isboot=0", "rd.isboot=1 rd.isboot=0", "rd.isboot=0 rd.isboot=1"])
 def test_isboot_can_be_switched_off(text: str) -> None:
     assert not parse(text).enabled
 
@@ -61,7 +61,7 @@ def test_quotes_keep_a_word_together() -> None:
         ("rd.isboot.queues=2 rd.isboot.queues=4", "rd.isboot.queues=2", "rd.isboot.queues=4"),
         ("rd.isboot.param=queues=2 rd.isboot.queues=4", "rd.isboot.param=queues=2", "rd.isboot.queues=4"),
         ("rd.isboot.give_up=1 rd.isboot.give_up=2", "give_up_ms=1000", "give_up_ms=2000"),
-        ("rd.isboot=0 rd.isboot=1", "rd.isboot=0", "rd.isboot=1"),
+        ("rd.isboot=1 rd.isboot=0", "rd.isboot=0", "rd.isboot=1"),
         (f"{NETROOT} {NETROOT}x", f"{DISK} and", f"{DISK}x"),
     ],
 )
@@ -93,6 +93,7 @@ def test_the_latter_of_two_values_holds() -> None:
         "rd.isboot.give_up=x",
         "rd.isboot.debug=4",
         "rd.isboot.verbose=yes",
+        "rd.isboot.netns=1",
         "rd.isboot.unknown=1",
         "netroot=iscsi:192.0.2.9::::disk",
     ],

@@ -44,9 +44,26 @@ def test_a_target_name_may_hold_what_looks_like_another() -> None:
     )
 
 
-def test_the_interface_of_dracut_is_named_as_not_used() -> None:
-    (warning,) = parse_netroot(f"iscsi:192.168.50.1::::eth0:2:{DISK}").warnings
-    assert "'eth0' is not used" in warning
+def test_the_nic_of_dracut_is_taken_and_open_iscsis_interface_named_as_not_used() -> None:
+    netroot = parse_netroot(f"iscsi:192.168.50.1:::offload:eth0:2:{DISK}")
+    assert (netroot.nic, netroot.lun.hex()) == ("eth0", "0002000000000000")
+    (warning,) = netroot.warnings
+    assert "'offload' is not used" in warning
+    assert parse_netroot(f"iscsi:192.168.50.1:::eth0:2:{DISK}").nic == "eth0"
+
+
+def test_an_at_with_nothing_before_it_is_no_credentials() -> None:
+    assert parse_netroot(f"iscsi:@192.168.50.1::::{DISK}").credentials is None
+
+
+def test_a_lun_that_people_may_mean_in_decimal_is_told() -> None:
+    (warning,) = parse_netroot(f"iscsi:192.168.50.1:::10:{DISK}").warnings
+    assert "in decimal 16" in warning
+
+
+def test_what_dhcp_gives_is_named_by_its_source() -> None:
+    with pytest.raises(ConfigError, match="reading root-path iscsi:a"):
+        parse_netroot("iscsi:a:17:::iqn.2001-04.com.x:y", "root-path ")
 
 
 def test_dracuts_secrets_are_taken_with_a_warning_and_not_shown() -> None:
@@ -66,6 +83,7 @@ def test_dracuts_secrets_are_taken_with_a_warning_and_not_shown() -> None:
     "text",
     [
         "iscsi:",
+        f"iscsi:192.168.50.1:::a:b:c:2:{DISK}",
         "iscsi:192.168.50.1",
         f"iscsi:::::{DISK}",
         "iscsi:192.168.50.1::::disk",

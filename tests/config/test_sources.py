@@ -59,7 +59,11 @@ def test_netroot_serves_where_no_table_is(tmp_path: Path) -> None:
     assert config.initiator_name.startswith("iqn.2026-11.org.isboot:")
     assert [path.portal.host for path in config.paths] == ["192.0.2.9", "192.0.2.10"]
     assert [path.index for path in config.paths] == [0, 1]
-    assert (config.nics, config.is_boot) == ((), True)
+    assert config.is_boot
+    # as in dracut: without any ip= the address comes by DHCP, on whatever NIC has a server
+    (nic,) = config.nics
+    assert (nic.mac, nic.name, nic.address, nic.origin) == ("", "", None, "dhcp")
+    assert read([], f"{NETROOT} ip=off", tmp_path).nics == ()
 
 
 def test_netroot_serves_where_the_table_is_broken() -> None:
