@@ -22,13 +22,12 @@ from isboot.errors import ExitStatus, NetworkError, RedirectError
 from isboot.firmware import find
 from isboot.network import connect as tcp
 from isboot.network import nic
-from isboot.session import connection, fence, identity, isid, lun
+from isboot.session import connection, fence, identity, isid, lun, redirect
 from isboot.session.control import Control as ScsiControl
 from isboot.values import BootConfig, IbftTable, LunFacts, NegotiatedSession, NicState, PathConfig, Portal
 
 CONNECT_TIMEOUT_S = 5.0
 FENCE_WAIT_S = 30.0  #: where LOGICAL UNIT RESET is refused: what most targets give a command at most
-MAX_REDIRECTS = 4
 
 Say = Callable[[str], None]
 
@@ -135,6 +134,7 @@ def connect(
     say: Say,
     *,
     expected: LunFacts | None,
+    portals: redirect.Memory | None = None,
     marks: Marks = NO_MARKS,
 ) -> Attached:
     """
@@ -143,13 +143,18 @@ def connect(
     :param say: told the first login, and what takes time
     :param expected: the disk this must be, after a loss: it is then fenced from commands of the old session
         before anything is issued on the new one
+    :param portals: where permanent redirections lead, known to all processes of the device
     :raises IsbootError: of the network or the session stage
     """
+    trail = redirect.Trail(
+        path.portal, f"login to {path.target_name}", config.policy.redirect_max, portals or redirect.Memory(),
+        is_after_loss=expected is not None,
+    )  # fmt: skip
     state = nics.get(path.nic.index) if path.nic else None
-    portal = path.portal
+    portal: Portal = trail.portal
     interface = _interface(path, state) if state else None
     name = isid.compute(config.initiator_name, path.nic.mac if path.nic else "", lane, lun=path.lun)
-    for _ in range(MAX_REDIRECTS + 1):
+    while True:
         sock = tcp.connect(
             portal,
             interface=interface,
@@ -171,19 +176,19 @@ def connect(
                 if fence.fence(control, session.lun) is not fence.Fence.COMPLETE:
                     say(f"{path.target_name} refuses LOGICAL UNIT RESET: old commands get {FENCE_WAIT_S:g} s")
                     time.sleep(FENCE_WAIT_S)
+            trail.arrived(redirect.peer_of(sock))
             return Attached(sock, control.negotiated(), facts, path, interface or "")
-        except RedirectError as redirect:
+        except RedirectError as redirection:
             sock.close()
-            last = redirect
-            portal = Portal(redirect.host, redirect.port)
-            say(redirect.message)
+            say(redirection.message)
+            trail.turn(redirection)
+            portal = trail.portal
             if path.nic and state:
                 # bound to the NIC, a portal without a route would be looked for on the link
                 nic.configure(path.nic, [portal], carrier_timeout_s=CONNECT_TIMEOUT_S)
         except BaseException:
             sock.close()
             raise
-    raise last
 
 
 def _interface(path: PathConfig, state: NicState) -> str:

@@ -23,13 +23,13 @@ from isboot.daemon.channel import Connected, Message
 from isboot.daemon.log import Level, Log
 from isboot.daemon.shared import Shared
 from isboot.engine.lane import Lane, Loss, Reason
-from isboot.errors import ExitStatus, IdentityError, IsbootError
+from isboot.errors import IdentityError, IsbootError
 from isboot.session import commands as scsi
+from isboot.session import retry
 from isboot.session.control import Control as ScsiControl
 from isboot.values import BootConfig, LunFacts, NicState
 
-BACKOFF_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  #: before attempt 1, 2, ...; the last goes on
-HARD_STOP_S = 5.0  #: between attempts that cannot succeed unless an administrator acts
+NAP_S = 1.0  #: at most at a time between attempts: a shutdown may begin meanwhile, and want an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class LaneThread:
         self._nics = nics
         self._facts = facts
         self._counters = shared.lane_counters(index)
+        self._portals = shared.portals
         self._log = log
         self._report = report
         self._on_end = on_end
@@ -203,8 +204,9 @@ class LaneThread:
             self._log.say(f"{error.message}: flushing over a new connection", Level.WARNING)
             attached.sock.close()
             again = boot.connect(
-                self._config, attached.path, self._nics, self.index, self._log.say, expected=self._facts
-            )
+                self._config, attached.path, self._nics, self.index, self._log.say,
+                expected=self._facts, portals=self._portals,
+            )  # fmt: skip
             try:
                 self._flush_and_log_out(ScsiControl(again.sock, again.session))
             finally:
@@ -218,42 +220,52 @@ class LaneThread:
         self._log.say(f"logged out of {control.session.target_name}", Level.NOTICE)
 
     def _connect(self, lost_at: float, wait_s: float) -> boot.Attached | None:
-        """Try every path in turn; None when the give-up time is over or the end was asked for."""
-        give_up_at = lost_at + self._config.policy.give_up_ms / 1000
-        paths = self._config.paths
+        """Try every path at its pace; None when the give-up time is over or the end was asked for."""
+        policy, paths = self._config.policy, self._config.paths
+        give_up_at = lost_at + policy.give_up_ms / 1000
+        schedule = retry.Schedule(len(paths), policy.login_jitter_ms, is_boot=False, first_pause_s=wait_s)
         attempt = 0
         while True:
-            pause_s = max(wait_s, BACKOFF_S[min(attempt // len(paths), len(BACKOFF_S) - 1)])
-            if self._is_stopping.wait(pause_s) or time.monotonic() > min(
-                give_up_at, self._shutdown_give_up_at
-            ):
+            number, pause_s = schedule.next()
+            if not self._sleep(pause_s, give_up_at):
                 return None
-            path = paths[attempt % len(paths)]
             attempt += 1
-            wait_s = 0.0
             try:
                 attached = boot.connect(
-                    self._config, path, self._nics, self.index, self._log.say, expected=self._facts
-                )
+                    self._config, paths[number], self._nics, self.index, self._log.say,
+                    expected=self._facts, portals=self._portals,
+                )  # fmt: skip
             except Exception as problem:
                 # whatever it is, also a fault of ours: I/O waits, and the next attempt may work
                 error = (
                     problem if isinstance(problem, IsbootError) else IsbootError(f"connecting: {problem!r}")
                 )
                 self.lane.probe_attempt(attempt, -int(error.exit_status))
-                level = Level.WARNING
-                if isinstance(error, IdentityError) or error.exit_status == ExitStatus.NOT_PERMITTED:
-                    wait_s = HARD_STOP_S
-                    level = Level.ERROR
+                pace = schedule.failed(number, error)
+                level = Level.ERROR if pace in (retry.REFUSED, retry.ANOTHER_DISK) else Level.WARNING
                 if isinstance(error, IdentityError):
                     error.message += "; I/O waits, nothing is written to it"
-                self._log.say_once(f"lane{self.index}", f"{error.message}; trying again", level)
+                again = f"trying again, every {pace.pauses_s[-1]:g} s at last"
+                self._log.say_once(f"lane{self.index} path{number}", f"{error.message}; {again}", level)
                 continue
             self.lane.probe_attempt(attempt, 0)
-            self._log.forget(f"lane{self.index}")
+            for index in range(len(paths)):
+                self._log.forget(f"lane{self.index} path{index}")
             seconds = time.monotonic() - lost_at
             self._log.say(f"connected to {attached.session.portal} again after {seconds:.3f} s", Level.NOTICE)
             return attached
+
+    def _sleep(self, seconds: float, give_up_at: float) -> bool:
+        """Wait so long; False if there is no attempt to be made any more."""
+        end = time.monotonic() + seconds
+        while True:
+            now = time.monotonic()
+            if self._is_stopping.wait(min(max(0.0, end - now), NAP_S)):
+                return False
+            if time.monotonic() > min(give_up_at, self._shutdown_give_up_at):
+                return False
+            if time.monotonic() >= end:
+                return True
 
     def announce(self) -> None:
         """Report the session the lane has, if it has one."""

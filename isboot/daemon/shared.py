@@ -1,8 +1,10 @@
 """
-Memory that all processes of a device share, made before the first fork: counters, and the I/O buffers.
+Memory that all processes of a device share, made before the first fork: counters, where targets sent logins,
+and the I/O buffers.
 
-Counters live on when a worker dies.  Buffers are inherited so that a standby needs no memory of its own: the
-dead worker's ring is gone before its pidfd says so, hence nothing writes to them any more.
+Counters live on when a worker dies, and so does the knowledge that a target has moved.  Buffers are inherited
+so that a standby needs no memory of its own: the dead worker's ring is gone before its pidfd says so, hence
+nothing writes to them any more.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from typing import Any
 
 from isboot._engine import ffi, lib
 from isboot.errors import DaemonError
+from isboot.session import redirect
 
 #: the counters, rounded up to whole pages
 COUNTERS_BYTES = -(-ffi.sizeof("struct isboot_shared") // mmap.PAGESIZE) * mmap.PAGESIZE
+PORTALS_BYTES = -(-redirect.MEMORY_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
 PERCENTILES = (("p50", 0.50), ("p99", 0.99), ("p999", 0.999))
 
 
@@ -25,11 +29,13 @@ class Shared:
     """
     :param fd: of the memory, by which a launcher that comes later finds it (/proc/PID/fd/N)
     :param counters: struct isboot_shared *
+    :param portals: where permanent redirections lead
     :param buffers: depth * max_io_bytes of all lanes together, page aligned
     """
 
     fd: int
     counters: Any
+    portals: redirect.Memory
     buffers: Any
     depth: int
     max_io_bytes: int
@@ -39,7 +45,7 @@ class Shared:
     def make(cls, depth: int, max_io_bytes: int) -> Shared:
         """:raises DaemonError: no memory"""
         fd = os.memfd_create("isboot", os.MFD_CLOEXEC)
-        os.ftruncate(fd, COUNTERS_BYTES + depth * max_io_bytes)
+        os.ftruncate(fd, COUNTERS_BYTES + PORTALS_BYTES + depth * max_io_bytes)
         return cls.open(fd, depth, max_io_bytes)
 
     @classmethod
@@ -49,7 +55,7 @@ class Shared:
 
         :raises DaemonError: no memory
         """
-        length_bytes = COUNTERS_BYTES + depth * max_io_bytes
+        length_bytes = COUNTERS_BYTES + PORTALS_BYTES + depth * max_io_bytes
         try:
             mapping = mmap.mmap(fd, length_bytes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
         except OSError as error:
@@ -59,7 +65,9 @@ class Shared:
             ) from error
         start = ffi.cast("char *", ffi.from_buffer(mapping))
         counters = ffi.cast("struct isboot_shared *", start)
-        return cls(fd, counters, start + COUNTERS_BYTES, depth, max_io_bytes, mapping)
+        portals = redirect.Memory(memoryview(mapping)[COUNTERS_BYTES : COUNTERS_BYTES + PORTALS_BYTES])
+        buffers = start + COUNTERS_BYTES + PORTALS_BYTES
+        return cls(fd, counters, portals, buffers, depth, max_io_bytes, mapping)
 
     def lane_buffers(self, first_tag: int) -> Any:
         """Give the buffers of a lane whose tags start at `first_tag`."""

@@ -24,6 +24,7 @@ from isboot.daemon.shared import Shared
 from isboot.daemon.timeline import Timeline, tell
 from isboot.errors import DaemonError, ExitStatus, IsbootError
 from isboot.session import commands as scsi
+from isboot.session import retry
 from isboot.values import BootConfig, LunFacts, NicState
 
 FINISH_TIMEOUT_S = 30.0
@@ -127,18 +128,27 @@ class Worker:
         began = time.monotonic()
         give_up_at = began + task.retry_s
         attempt = 0
+        over: dict[int, IsbootError] = {}  #: of paths that no later attempt mends: a wrong secret above all
+        if task.config.is_boot:
+            time.sleep(retry.first_pause_s(task.config.policy.login_jitter_ms))
         while True:
             problems: list[IsbootError] = []
             task.timeline.end_round()
-            for path in task.config.paths:
+            for number, path in enumerate(task.config.paths):
+                if number in over:
+                    problems.append(over[number])
+                    continue
                 task.timeline.attempt("connect")
                 try:
                     return boot.connect(
-                        task.config, path, task.nics, 0, task.log.say, expected=None, marks=task.timeline
-                    )
+                        task.config, path, task.nics, 0, task.log.say,
+                        expected=None, portals=task.shared.portals, marks=task.timeline,
+                    )  # fmt: skip
                 except IsbootError as error:
                     task.timeline.fail(error.message)
                     problems.append(error)
+                    if retry.pace_of(error).is_final and not may_appear(error):
+                        over[number] = error
             if not problems:
                 raise DaemonError("attaching: no path to try", "", ExitStatus.NOTHING_THERE)
             # one path that may work later is reason enough to try again
@@ -147,6 +157,7 @@ class Worker:
             hopeful = passing or absent
             worst = (hopeful or problems)[0]
             pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)] if passing else ABSENT_S
+            pause_s = retry.spread_s(pause_s, task.config.policy.login_jitter_ms)
             is_last = not hopeful or time.monotonic() + pause_s > give_up_at
             waited_s = time.monotonic() - began
             is_due = not is_last and task.config.is_boot and (not passing or waited_s >= PATIENCE_S)

@@ -35,6 +35,12 @@ def is_address(host: str) -> bool:
     return True
 
 
+def peer_of(sock: socket.socket) -> Portal:
+    """Give the address a connection reached."""
+    host, port = sock.getpeername()[:2]
+    return Portal(host, port)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     asked: Portal
@@ -67,13 +73,21 @@ class Memory:
 
     def __init__(self, storage: memoryview | None = None) -> None:
         self._storage = memoryview(bytearray(MEMORY_BYTES)) if storage is None else storage
-        self._is_doubtful: set[Portal] = set()  #: those whose last attempt failed at the place remembered
+        #: whose last login began at the place remembered, and has not succeeded
+        self._is_doubtful: set[Portal] = set()
 
     def begin(self, configured: Portal) -> Portal:
-        """Give where a login that is meant for this portal begins."""
-        if configured in self._is_doubtful:
+        """
+        Give where a login that is meant for this portal begins.
+
+        Until it has succeeded() the place is in doubt, and the next login begins at the other of both.
+        """
+        reached = self.lookup(configured)
+        if reached is None or configured in self._is_doubtful:
+            self._is_doubtful.discard(configured)
             return configured
-        return self.lookup(configured) or configured
+        self._is_doubtful.add(configured)
+        return reached
 
     def lookup(self, asked: Portal) -> Portal | None:
         for row in self._rows():
@@ -93,13 +107,6 @@ class Memory:
         raw = row.encode()
         if len(raw) <= ROW_BYTES:
             self._storage[index * ROW_BYTES : index * ROW_BYTES + len(raw)] = raw
-
-    def failed(self, configured: Portal) -> None:
-        """A login meant for this portal failed: the next begins at the other of both places."""
-        if configured in self._is_doubtful:
-            self._is_doubtful.discard(configured)
-        elif self.lookup(configured) is not None:
-            self._is_doubtful.add(configured)
 
     def succeeded(self, configured: Portal) -> None:
         self._is_doubtful.discard(configured)
@@ -195,10 +202,6 @@ class Trail:
             if is_address(end.host):
                 self.memory.remember(self.configured, end)
         self.memory.succeeded(self.configured)
-
-    def failed(self) -> None:
-        """Note that the login failed where the trail led."""
-        self.memory.failed(self.configured)
 
 
 def _lost(message: str, hint: str) -> SessionError:

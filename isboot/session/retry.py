@@ -76,6 +76,11 @@ def spread_s(pause_s: float, jitter_ms: int, chance: Callable[[], float] = _chan
     return low + (high - low) * chance()
 
 
+def first_pause_s(jitter_ms: int, chance: Callable[[], float] = _chance) -> float:
+    """Give the pause before the first login of a boot: power comes back to many machines at one moment."""
+    return jitter_ms / 1000 * chance()
+
+
 @dataclass(slots=True)
 class _Turn:
     """What is known of one path."""

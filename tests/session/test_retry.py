@@ -78,6 +78,11 @@ def test_machines_that_lost_a_target_together_come_back_apart() -> None:
     assert max(sum(start <= moment < start + 0.05 for moment in moments) for start in moments) <= 11
 
 
+def test_the_first_login_of_a_boot_is_spread_over_the_jitter() -> None:
+    assert retry.first_pause_s(500, lambda: 0.5) == 0.25
+    assert retry.first_pause_s(0) == 0
+
+
 def test_chance_is_a_number_below_one_and_not_always_the_same() -> None:
     numbers = {retry.spread_s(1.0, 1000) for _ in range(10)}
     assert len(numbers) > 1
