@@ -18,16 +18,26 @@ from isboot.block import parameters, udev
 from isboot.block.device import Control, Device
 from isboot.config import boot as sources
 from isboot.config import cmdline
-from isboot.errors import ExitStatus, NetworkError, RedirectError
+from isboot.errors import ExitStatus, RedirectError
 from isboot.firmware import find
+from isboot.network import bringup, watch
 from isboot.network import connect as tcp
-from isboot.network import nic
 from isboot.session import connection, fence, identity, isid, lun, redirect
 from isboot.session.control import Control as ScsiControl
-from isboot.values import BootConfig, IbftTable, LunFacts, NegotiatedSession, NicState, PathConfig, Portal
+from isboot.values import (
+    BootConfig,
+    IbftTable,
+    LunFacts,
+    NegotiatedSession,
+    NicConfig,
+    NicState,
+    PathConfig,
+    Portal,
+)
 
 CONNECT_TIMEOUT_S = 5.0
 FENCE_WAIT_S = 30.0  #: where LOGICAL UNIT RESET is refused: what most targets give a command at most
+MAX_REDIRECTS = 4
 
 Say = Callable[[str], None]
 
@@ -83,25 +93,17 @@ def bring_up(config: BootConfig, say: Say, marks: Marks = NO_MARKS) -> dict[int,
 
     :raises NetworkError: none came up; of several errors one that waiting may mend
     """
-    states: dict[int, NicState] = {}
-    faults: list[NetworkError] = []
-    for wanted in config.nics:
-        portals = [path.portal for path in config.paths if path.nic == wanted]
-        if portals:
-            # a driver may take as long to find its NIC as a switch to open the port
-            bound_s = config.policy.carrier_timeout_ms / 1000
-            marks.attempt("nic")
-            try:
-                states[wanted.index] = nic.configure(
-                    wanted, portals, carrier_timeout_s=bound_s, nic_timeout_s=bound_s, mark=marks.reach
-                )
-            except NetworkError as error:
-                marks.fail(error.message)
-                faults.append(error)
+    policy = config.policy
+    marks.attempt("nic")
+    states, faults = bringup.configure_all(
+        watch.of(config), policy.carrier_timeout_ms / 1000, policy.nic_timeout_ms / 1000, say, marks.reach
+    )
+    for fault in faults:
+        marks.fail(fault.message)
     if faults and not states:
         raise next((fault for fault in faults if fault.exit_status == ExitStatus.TRY_AGAIN), faults[0])
     for fault in faults:
-        say(f"{fault.message}; going on without it")
+        say(f"{fault.message}; going on without it until it comes")
     return states
 
 
@@ -111,13 +113,11 @@ def resolve(config: BootConfig, nics: Mapping[int, NicState] | None = None) -> B
 
     A name with several addresses becomes as many paths.
 
-    :param nics: those that are up; paths of others are left out.  None where no NIC is ours
+    :param nics: those that are up; paths of others come last.  None where no NIC is ours
     :raises NetworkError: a name is unknown
     """
     paths: list[PathConfig] = []
-    for path in config.paths:
-        if path.nic and nics is not None and path.nic.index not in nics:
-            continue
+    for path in sorted(config.paths, key=lambda one: bool(one.nic and nics and one.nic.index not in nics)):
         for portal in tcp.resolve(path.portal):
             if not any(
                 known.portal == portal and known.lun == path.lun for known in paths if known.nic == path.nic
@@ -150,9 +150,8 @@ def connect(
         path.portal, f"login to {path.target_name}", config.policy.redirect_max, portals or redirect.Memory(),
         is_after_loss=expected is not None,
     )  # fmt: skip
-    state = nics.get(path.nic.index) if path.nic else None
     portal: Portal = trail.portal
-    interface = _interface(path, state) if state else None
+    interface = _interface(path.nic, nics.get(path.nic.index), portal) if path.nic else None
     name = isid.compute(config.initiator_name, path.nic.mac if path.nic else "", lane, lun=path.lun)
     while True:
         sock = tcp.connect(
@@ -183,24 +182,26 @@ def connect(
             say(redirection.message)
             trail.turn(redirection)
             portal = trail.portal
-            if path.nic and state:
+            if path.nic:
                 # bound to the NIC, a portal without a route would be looked for on the link
-                nic.configure(path.nic, [portal], carrier_timeout_s=CONNECT_TIMEOUT_S)
+                bringup.configure(path.nic, [portal], carrier_timeout_s=CONNECT_TIMEOUT_S, dropins_root=None)
         except BaseException:
             sock.close()
             raise
 
 
-def _interface(path: PathConfig, state: NicState) -> str:
-    """Give the NIC's name of now: it may have been renamed, or made anew, since it was brought up."""
+def _interface(nic: NicConfig, state: NicState | None, portal: Portal) -> str:
+    """
+    Give the NIC's name of now: it may have been renamed, or made anew, since it was brought up.
+
+    :raises NetworkError: it is not there, or has no cable
+    """
     try:
-        return socket.if_indextoname(state.ifindex)
+        name = socket.if_indextoname(state.ifindex if state else 0)
     except OSError:
-        if path.nic is None:
-            return state.name
-        return nic.configure(
-            path.nic, [path.portal], carrier_timeout_s=CONNECT_TIMEOUT_S, nic_timeout_s=CONNECT_TIMEOUT_S
-        ).name
+        name = bringup.locate(nic, portal)
+    bringup.need_carrier(name, portal)
+    return name
 
 
 def make_disk(control: Control, attached: Attached, config: BootConfig, queues: int) -> Device:

@@ -8,7 +8,8 @@ import pytest
 
 from isboot import boot
 from isboot.errors import ExitStatus, NetworkError
-from isboot.network import nic
+from isboot.network import bringup
+from isboot.network.kernel import Wanted
 from isboot.values import BootConfig, NicConfig, NicState, PathConfig, Policy, Portal
 
 NO_CARRIER = NetworkError("waiting for the carrier: none", "", ExitStatus.TRY_AGAIN)
@@ -31,13 +32,15 @@ def boot_with(
         for one in nics
     )
 
-    def configure(wanted: NicConfig, _portals: Any, **_bounds: float) -> NicState:
-        outcome = outcomes[wanted.index]
-        if outcome:
-            raise outcome
-        return NicState(wanted.mac, f"eth{wanted.index}", 2 + wanted.index, "e1000", None, 0)
+    def configure_all(wanted: list[Wanted], *_: Any) -> tuple[dict[int, NicState], list[NetworkError]]:
+        states = {
+            one.nic.index: NicState(one.nic.mac, f"eth{one.nic.index}", 2 + one.nic.index, "e1000", None, 0)
+            for one in wanted
+            if outcomes[one.nic.index] is None
+        }
+        return states, [outcome for outcome in outcomes if outcome]
 
-    monkeypatch.setattr(nic, "configure", configure)
+    monkeypatch.setattr(bringup, "configure_all", configure_all)
     return BootConfig("test", "iqn.2001-04.com.example:h", nics, paths, Policy(), is_boot=True), []
 
 
@@ -45,9 +48,10 @@ def test_a_nic_that_does_not_come_up_does_not_hold_the_other_one(monkeypatch: py
     config, said = boot_with(monkeypatch, NO_CARRIER, None)
     nics = boot.bring_up(config, said.append)
     assert list(nics) == [1]
-    assert said == ["waiting for the carrier: none; going on without it"]
+    assert said == ["waiting for the carrier: none; going on without it until it comes"]
+    # its path is the last one, for the day it comes
     paths = boot.resolve(config, nics).paths
-    assert [(path.index, path.portal.host) for path in paths] == [(0, "192.0.2.1")]
+    assert [(path.index, path.portal.host) for path in paths] == [(0, "192.0.2.1"), (1, "192.0.2.0")]
 
 
 def test_of_several_faults_one_that_waiting_mends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from isboot.daemon.mounts import RootWatch
 from isboot.daemon.shared import Shared
 from isboot.daemon.timeline import Timeline, tell
 from isboot.errors import BlockError, ExitStatus, IsbootError
+from isboot.network import watch
 from isboot.session.document import to_document
 from isboot.values import BootConfig, NicState
 
@@ -71,6 +72,7 @@ class Launcher:
     _replacements: int = 0
     _root: RootWatch | None = None
     _root_late_at: float = math.inf
+    _nic_watch: watch.Watch | None = None
     _failure: Failed | None = None
     _waiting: Client | None = None  #: who asked the worker for something
     _asked: str = ""  #: and for what
@@ -117,6 +119,13 @@ class Launcher:
 
     def _keep(self, first: Child) -> IsbootError | None:
         self._worker = first
+        wanted = watch.of(self.config)
+        if wanted:
+            # after the worker's fork: it is no child's affair
+            up = {index: state.name for index, state in self.nics.items()}
+            self._nic_watch = watch.Watch(
+                wanted, up, lambda nic, line: self.log.say_once(nic, line, Level.WARNING)
+            )
         try:
             while not self._is_over:
                 self._turn()
@@ -156,6 +165,8 @@ class Launcher:
                 self._waiting.close_in_child()
             if self._root is not None:
                 self._root.close()
+            if self._nic_watch is not None:
+                self._nic_watch.close()
             for child in (self._worker, self._standby):
                 if child is not None:
                     child.channel.close()
@@ -191,6 +202,11 @@ class Launcher:
         if root_fd >= 0:
             poll.register(root_fd, select.POLLPRI)
         next_at = min(self._root_late_at, math.inf if self._respawn_at is None else self._respawn_at)
+        nics = self._nic_watch
+        if nics is not None:
+            next_at = min(next_at, nics.due_at)
+            if nics.due_at == math.inf:
+                poll.register(nics, select.POLLIN)
         timeout_ms = None if next_at == math.inf else max(0.0, (next_at - time.monotonic()) * 1000)
         ready = {fd for fd, _ in poll.poll(timeout_ms)}
         for child in children:
@@ -207,6 +223,8 @@ class Launcher:
                 self._bury(child)
         if self._root is not None and self._live is not None:
             self._watch_root(self._root, self._live)
+        if nics is not None:
+            nics.turn(is_event=nics.fileno() in ready)
         if self._respawn_at is not None and time.monotonic() >= self._respawn_at:
             self._respawn_at = None
             if self._live is not None and self._standby is None and not self._is_finishing:

@@ -93,7 +93,7 @@ def keep_managers_away(root: Path, macs: Sequence[str], names: Sequence[str]) ->
     """
     files = dict(_contents(macs, names))
     files[EXCLUDE_PATH] = HEADER + _exclusion(root / EXCLUDE_PATH, names)
-    return sum(_put(root / path, content) for path, content in files.items())
+    return sum(put_file(root / path, content) for path, content in files.items())
 
 
 def escape_unit(name: str) -> str:
@@ -130,7 +130,7 @@ def _exclusion(path: Path, names: Sequence[str]) -> str:
     return f'[Service]\n{EXCLUDE_KEY}{together}"\n'
 
 
-def _put(path: Path, content: str) -> int:
+def put_file(path: Path, content: str) -> int:
     """Write a file in one step, so that no manager reads half of it; 0 when it is there as wanted."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:

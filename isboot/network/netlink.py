@@ -35,11 +35,13 @@ NLA_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
+NETLINK_GET_STRICT_CHK = 12
 
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 ATTRIBUTE_HEADER = struct.Struct("=HH")  # length, type
 ERRNO = struct.Struct("=i")
 RECEIVE_BYTES = 64 * 1024  # the kernel fills at most 32 KiB of it in one dump message
+EVENT_BUFFER_BYTES = 16 * 1024  # more events than that are as good as one: somebody looks
 
 Attributes = Mapping[int, bytes]
 
@@ -118,6 +120,13 @@ class NetlinkSocket:
         # EXT_ACK: the kernel's own words on why it refused (Linux 4.12); CAP_ACK: without our request echoed.
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+        try:
+            # what a dump asks for is left out by the kernel, not by us (Linux 4.20)
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        except OSError:
+            pass  # everything comes, and is sorted out here
+        if groups:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, EVENT_BUFFER_BYTES)
         self._socket.bind((0, groups))
         self._sequence = 0
 
@@ -132,6 +141,10 @@ class NetlinkSocket:
     def close(self) -> None:
         """Close the socket; a second time does nothing."""
         self._socket.close()
+
+    def fileno(self) -> int:
+        """Give what poll(2) takes."""
+        return self._socket.fileno()
 
     def request(self, kind: int, body: bytes, flags: int = 0) -> None:
         """
@@ -187,6 +200,7 @@ class NetlinkSocket:
                 if message.sequence != self._sequence:
                     continue
                 if message.type == NLMSG_DONE:
+                    _check(message)  # of a dump that failed on its way
                     return
                 if message.type == NLMSG_ERROR:
                     _check(message)
@@ -195,12 +209,12 @@ class NetlinkSocket:
 
 
 def _check(message: Message) -> None:
-    """Raise what an NLMSG_ERROR message says; errno 0 is the acknowledgement."""
-    (number,) = ERRNO.unpack_from(message.body)
-    if not number:
+    """Raise what an NLMSG_ERROR or NLMSG_DONE message says; errno 0 is the acknowledgement."""
+    number = ERRNO.unpack_from(message.body)[0] if len(message.body) >= ERRNO.size else 0
+    if number >= 0:
         return
     text = os.strerror(-number)
-    if message.flags & NLM_F_ACK_TLVS:
+    if message.type == NLMSG_ERROR and message.flags & NLM_F_ACK_TLVS:
         # struct nlmsgerr: errno, the request's header, and its body where it is not capped
         start = ERRNO.size + HEADER.size
         if not message.flags & NLM_F_CAPPED:

@@ -1,309 +1,170 @@
 """
 Bringing a boot NIC up: found by MAC, link, carrier, address, routes.
 
-Whatever is in place already is left as it is, so a second run makes no change.  Nothing of others is removed,
-but for the NIC's own address with another prefix.
+`step` does what can be done now and raises NotYetError for what has to be waited for; who waits, and how
+long, is its caller's affair (bringup.py at boot, watch.py ever after).  Whatever is in place already is left
+as it is, so a second run makes no change.  Nothing of others is removed, but for the NIC's own address with
+another prefix, and the bridge or bond that took it as a port.
 """
 
 from __future__ import annotations
 
 import errno
-import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 
 from isboot.errors import ExitStatus, NetworkError
-from isboot.network.carrier import Events, wait_for
+from isboot.network import address, resolver, sysctls, vlan
 from isboot.network.dropins import keep_managers_away
-from isboot.network.plan import PlannedRoute, plan_routes
-from isboot.network.rtnetlink import ARPHRD_ETHER, Address, Link, Route, Rtnetlink
-from isboot.values import IpInterface, NicConfig, NicState, Portal
-
-SYSFS_NET = Path("/sys/class/net")
-
-#: Kinds of links that stand for a NIC themselves; "" is hardware. All others (vlan, bridge, bond, macvlan)
-#: stand upon one and often borrow its MAC.
-NIC_KINDS = ("", "veth", "dummy")
-
-PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-DUPLICATE_DETECTION_S = 5.0  # RFC 4862 §5.4: one probe, one second, and its random delay of up to one more
-INTERFACE_NAME_BYTES = 15  # IFNAMSIZ without the NUL
+from isboot.network.find import called, find_nic, no_such_nic, read_hardware
+from isboot.network.kernel import Done, Kernel, NotYetError, Places, Wanted
+from isboot.network.plan import PlannedRoute, needs_router, plan_routes
+from isboot.network.rtnetlink import Link
+from isboot.values import IpInterface, NicConfig, NicState
 
 
-Mark = Callable[[str, str], None]  #: a step that was reached, and words to it
-
-
-def unmarked(_step: str, _words: str) -> None:
-    """Where nobody asks how long a step took."""
-
-
-class Kernel(Events, Protocol):
-    """The part of rtnetlink.Rtnetlink that is used here."""
-
-    def links(self) -> list[Link]: ...
-    def addresses(self, ifindex: int) -> list[Address]: ...
-    def routes(self, version: int) -> list[Route]: ...
-    def set_up(self, ifindex: int) -> None: ...
-    def add_vlan(self, lower: int, vlan: int, name: str) -> None: ...
-    def put_address(self, ifindex: int, interface: IpInterface) -> None: ...
-    def remove_address(self, ifindex: int, interface: IpInterface) -> None: ...
-    def put_route(self, route: Route, *, is_onlink: bool = False) -> None: ...
-
-
-class Hardware(NamedTuple):
+def step(kernel: Kernel, wanted: Wanted, places: Places, done: Done) -> NicState:
     """
-    What sysfs says of a NIC.
+    Bring a NIC as far up as it goes.
 
-    :param driver: "" where nothing drives it (veth, dummy)
-    :param pci: "0000:00:03.0", "" where it is on no PCI bus
-    """
-
-    driver: str
-    pci: str
-
-
-def read_hardware(name: str, sysfs_net: Path = SYSFS_NET) -> Hardware:
-    """Give driver and PCI address of a NIC; of a virtio NIC the address of the PCI device it sits on."""
-    device = sysfs_net / name / "device"
-    driver = (device / "driver").resolve().name if (device / "driver").exists() else ""
-    on_path = [part for part in device.resolve().parts if PCI_ADDRESS.fullmatch(part)]
-    return Hardware(driver, on_path[-1] if on_path and device.exists() else "")
-
-
-def configure(
-    nic: NicConfig,
-    portals: Sequence[Portal],
-    *,
-    carrier_timeout_s: float,
-    nic_timeout_s: float = 10.0,
-    dropins_root: Path | None = Path("/run"),
-    mark: Mark = unmarked,
-) -> NicState:
-    """
-    Bring a NIC up so that the portals can be reached through it.
-
-    :param portals: those named by an address get a host route
-    :param carrier_timeout_s: seconds for the carrier; spanning tree alone may take 50
-    :param nic_timeout_s: seconds for a driver to find the NIC
-    :param dropins_root: where the network managers' drop-ins go; None for none
-    :param mark: told of "nic", "carrier" and "address"
-    :return: how it stands now and how many changes were made, drop-ins counted
-    :raises NetworkError: no such NIC (NOTHING_THERE), no carrier (TRY_AGAIN), not root (NOT_PERMITTED)
-    """
-    with Rtnetlink() as kernel:
-        try:
-            return bring_up(kernel, nic, portals, carrier_timeout_s, nic_timeout_s, dropins_root, mark=mark)
-        except OSError as error:
-            raise _explain(error, nic) from error
-
-
-def bring_up(
-    kernel: Kernel,
-    nic: NicConfig,
-    portals: Sequence[Portal],
-    carrier_timeout_s: float,
-    nic_timeout_s: float,
-    dropins_root: Path | None,
-    sysfs_net: Path = SYSFS_NET,
-    *,
-    mark: Mark = unmarked,
-) -> NicState:
-    """
-    Do what `configure` does, with a kernel given.
-
-    :raises NetworkError: as `configure`
+    :param done: what was changed is noted there, also of a step that ends with NotYetError
+    :return: how it stands, once all is in place
+    :raises NotYetError: something has to be waited for
+    :raises NetworkError: something that waiting does not mend
     :raises OSError: the kernel refused a change
     """
-    hardware = wait_for(lambda: find_nic(kernel.links(), nic, sysfs_net), kernel, nic_timeout_s)
+    nic = wanted.nic
+    links = kernel.links()
+    hardware = find_nic(links, nic, places.sysfs_net)
     if hardware is None:
-        raise _no_such_nic(kernel.links(), nic, nic_timeout_s, sysfs_net)
-    driver = read_hardware(hardware.name, sysfs_net).driver or hardware.kind
-    mark("nic", f"{hardware.name} ({driver}) {hardware.mac}")
-    changes = 0
+        raise no_such_nic(links, nic, places)
+    driver = read_hardware(hardware.name, places.sysfs_net).driver or hardware.kind
+    done.reach("nic", f"{hardware.name} ({driver}) {hardware.mac}")
+    link = vlan.find(links, hardware, nic.vlan) if nic.vlan else None
     # The managers first: one that is running must not see the NIC change before it is told to let go.
-    if dropins_root is not None and nic.address is not None:
-        macs = tuple(dict.fromkeys((nic.mac, hardware.mac)))
-        changes += keep_managers_away(dropins_root, macs, _names(hardware, nic.vlan))
-    changes += _set_up(kernel, hardware)
-    link = hardware
+    if places.run is not None and nic.address is not None:
+        macs = tuple(dict.fromkeys(mac for mac in (nic.mac, hardware.mac) if mac))
+        written = keep_managers_away(places.run, macs, vlan.names_of(hardware, nic.vlan, link))
+        done.changes += ["drop-in"] * written
+    if hardware.master:
+        kernel.release(hardware.ifindex)
+        done.changes.append("taken out of " + _name(links, hardware.master))
+    version = nic.address.version if nic.address is not None else 4
+    vlan.put_mtu(kernel, hardware, wanted.mtu_bytes, version, done)
     if nic.vlan:
-        vlan_link, added = _find_or_add_vlan(kernel, hardware, nic.vlan)
-        link = vlan_link
-        changes += added + _set_up(kernel, link)
-    _wait_for_carrier(kernel, link, carrier_timeout_s)
-    mark("carrier", "")
+        _set_up(kernel, hardware, done)
+        if link is None:
+            link = vlan.add(kernel, hardware, nic.vlan)
+            done.changes.append(f"VLAN {nic.vlan}")
+        vlan.put_mtu(kernel, link, wanted.mtu_bytes, version, done)
+    else:
+        link = hardware
+    if nic.address is not None:  # before it is up: the kernel would make addresses of its own at once
+        _put_sysctls(kernel, wanted, link, nic.address, places, done)
+    _set_up(kernel, link, done)
+    _need_carrier(kernel, link)
+    done.reach("carrier", "")
     if nic.address is not None:
-        changes += _put_address(kernel, link, nic.address)
-        changes += _put_routes(kernel, link, plan_routes(nic, portals, link.ifindex))
-    mark("address", str(nic.address or "none"))
+        address.put(kernel, link, nic.address, done)
+        address.put_link_local(kernel, link, wanted.portals, done)
+        routed = _with_router(kernel, wanted, link)
+        _put_routes(kernel, link, plan_routes(routed, wanted.portals, link.ifindex), done)
+    if places.run is not None and nic.address is not None:
+        done.changes += ["name servers"] * resolver.hand_over(places.run, nic, hardware.mac, link.name)
+    done.reach("address", str(nic.address or "none"))
     return NicState(
-        mac=nic.mac,
+        mac=nic.mac or hardware.mac,
         name=link.name,
         ifindex=link.ifindex,
         driver=driver,
         address=nic.address,
-        changes=changes,
+        changes=len(done.changes),
     )
 
 
-def find_nic(links: Sequence[Link], nic: NicConfig, sysfs_net: Path = SYSFS_NET) -> Link | None:
-    """
-    Find the NIC a table means, among all links of this machine.
-
-    The MAC decides, the current or the hardware's own; of several the one at the PCI address, then one that
-    is no other's port, then one whose own address it is.
-
-    :return: None when there is none with that MAC
-    """
-    wanted = nic.mac.lower()
-    found = [link for link in links if _is_nic(link) and wanted in (link.mac, link.permanent_mac)]
-    # A failover pair (virtio STANDBY, netvsc) shows three NICs with one MAC: its two ports are not for use.
-    indexes = {link.ifindex for link in found}
-    found = [link for link in found if link.master not in indexes]
-
-    def rank(link: Link) -> tuple[bool, bool, bool, int]:
-        is_elsewhere = nic.pci is not None and not read_hardware(link.name, sysfs_net).pci.endswith(nic.pci)
-        return (is_elsewhere, link.master != 0, link.permanent_mac != wanted, link.ifindex)
-
-    if len(found) < 2:
-        return found[0] if found else None
-    return min(found, key=rank)
+def explain(error: OSError, nic: NicConfig) -> NetworkError:
+    """Give the error of what the kernel refused."""
+    message = f"configuring the NIC {called(nic)}: {error.strerror}"
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return NetworkError(message, "run as root", ExitStatus.NOT_PERMITTED)
+    is_ipv6 = nic.address is not None and nic.address.version == 6
+    if is_ipv6 and error.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
+        hint = "this kernel runs without IPv6: is ipv6.disable=1 on its command line?"
+        return NetworkError(message, hint, ExitStatus.UNAVAILABLE)
+    return NetworkError(message)
 
 
-def _is_nic(link: Link) -> bool:
-    return link.hardware_type == ARPHRD_ETHER and link.kind in NIC_KINDS
+def _name(links: Sequence[Link], ifindex: int) -> str:
+    return next((link.name for link in links if link.ifindex == ifindex), f"link {ifindex}")
 
 
-def _names(hardware: Link, vlan: int) -> tuple[str, ...]:
-    return (hardware.name, _vlan_name(hardware.name, vlan)) if vlan else (hardware.name,)
+def _set_up(kernel: Kernel, link: Link, done: Done) -> None:
+    if not link.is_up:
+        kernel.set_up(link.ifindex)
+        done.changes.append(f"{link.name} up")
 
 
-def _vlan_name(lower: str, vlan: int) -> str:
-    name = f"{lower}.{vlan}"
-    return name if len(name) <= INTERFACE_NAME_BYTES else f"isboot.{vlan}"
-
-
-def _find_link(kernel: Kernel, ifindex: int) -> Link | None:
-    return next((link for link in kernel.links() if link.ifindex == ifindex), None)
-
-
-def _set_up(kernel: Kernel, link: Link) -> int:
-    if link.is_up:
-        return 0
-    kernel.set_up(link.ifindex)
-    return 1
-
-
-def _find_or_add_vlan(kernel: Kernel, hardware: Link, vlan: int) -> tuple[Link, int]:
-    def look() -> Link | None:
-        for link in kernel.links():
-            if (link.kind, link.lower, link.vlan) == ("vlan", hardware.ifindex, vlan):
-                return link
-        return None
-
-    present = look()
-    if present is not None:
-        return present, 0
-    name = _vlan_name(hardware.name, vlan)
+def _put_sysctls(
+    kernel: Kernel, wanted: Wanted, link: Link, own: IpInterface, places: Places, done: Done
+) -> None:
+    others = sysctls.neighbours(kernel.links(), kernel.addresses(), link, own)
+    situations = ["shared"] if others else []
+    if wanted.nic.gateway is not None:
+        situations.append("gateway")
+    elif needs_router(wanted.nic, wanted.portals):
+        situations.append("router")
     try:
-        kernel.add_vlan(hardware.ifindex, vlan, name)
+        done.changes += sysctls.put(places.sysctls, link.name, own, situations, others)
     except OSError as error:
-        raise NetworkError(
-            f"adding VLAN {vlan} to {hardware.name}: {error.strerror}",
-            hint="does this kernel, or the initramfs, have the module 8021q?",
-            exit_status=ExitStatus.UNAVAILABLE if error.errno == errno.EOPNOTSUPP else ExitStatus.FAILED,
-        ) from error
-    added = look()
-    if added is None:
-        raise NetworkError(f"adding VLAN {vlan} to {hardware.name}: the kernel made no such link")
-    return added, 1
+        # in a container /proc/sys may be read-only; the NIC is used as it is
+        done.warn(f"writing {error.filename}: {error.strerror}")
 
 
-def _wait_for_carrier(kernel: Kernel, link: Link, timeout_s: float) -> None:
-    def look() -> Link | None:
-        now = _find_link(kernel, link.ifindex)
-        return now if now is not None and now.has_carrier else None
-
-    if wait_for(look, kernel, timeout_s) is None:
-        raise NetworkError(
-            f"waiting for the carrier of {link.name} ({link.mac}): none after {timeout_s:g} s",
-            hint="check cable, switch port and spanning tree; rd.isboot.param sets the time",
-            exit_status=ExitStatus.TRY_AGAIN,
+def _need_carrier(kernel: Kernel, link: Link) -> None:
+    now = next((one for one in kernel.links() if one.ifindex == link.ifindex), None)
+    if now is None or not now.has_carrier:
+        raise NotYetError(
+            "carrier",
+            f"waiting for the carrier of {link.name} ({link.mac})",
+            "none after {seconds} s",
+            "check cable, switch port and spanning tree; rd.isboot.param=carrier_timeout_ms sets the time",
         )
 
 
-def _put_address(kernel: Kernel, link: Link, wanted: IpInterface) -> int:
-    same_ip = [address for address in kernel.addresses(link.ifindex) if address.interface.ip == wanted.ip]
-    others = [address for address in same_ip if address.interface != wanted]
-    changes = 0
-    # The same address with another prefix: IPv6 cannot hold both, and in IPv4 its network would be wrong.
-    for address in others:
-        if wanted.version == 6:
-            kernel.remove_address(link.ifindex, address.interface)
-            changes += 1
-    # One with a lifetime was leased by a client that will not renew it after switch_root.
-    if not any(address.interface == wanted and address.is_permanent for address in same_ip):
-        kernel.put_address(link.ifindex, wanted)
-        changes += 1
-    for address in others:
-        if wanted.version == 4:  # only now: without any address the kernel drops the routes that send from it
-            kernel.remove_address(link.ifindex, address.interface)
-            changes += 1
+def _with_router(kernel: Kernel, wanted: Wanted, link: Link) -> NicConfig:
+    """
+    Give the NIC with the router that advertises itself, where a portal needs one and the table names none.
 
-    def look() -> Address | None:
-        for address in kernel.addresses(link.ifindex):
-            if address.interface == wanted and not address.is_tentative:
-                return address
-        return None
+    Neither DHCPv6 nor a SLAAC-derived address brings a gateway along: it comes by router advertisement only.
 
-    if wait_for(look, kernel, DUPLICATE_DETECTION_S) is None:
-        raise NetworkError(
-            f"setting {wanted} on {link.name}: it stays tentative, another machine may use it",
-            hint="look for a second machine with this address",
-            exit_status=ExitStatus.TRY_AGAIN,
-        )
-    return changes
+    :raises NotYetError: no router has advertised itself yet
+    """
+    nic = wanted.nic
+    if not needs_router(nic, wanted.portals):
+        return nic
+    for route in kernel.routes(6, link.ifindex):
+        if not route.destination.prefixlen and route.gateway is not None:
+            return replace(nic, gateway=ip_address(route.gateway))
+    raise NotYetError(
+        "router",
+        f"waiting for a router on {link.name} ({link.mac})",
+        "no advertisement after {seconds} s",
+        "the table names no gateway, and the target is not on the link: does the router send advertisements?",
+    )
 
 
-def _put_routes(kernel: Kernel, link: Link, routes: Sequence[PlannedRoute]) -> int:
-    changes = 0
+def _put_routes(kernel: Kernel, link: Link, routes: Sequence[PlannedRoute], done: Done) -> None:
     for route, is_onlink in routes:
-        if route in kernel.routes(route.destination.version):
+        if route in kernel.routes(route.destination.version, link.ifindex):
             continue
+        to = f"route to {route.destination}" + (f" via {route.gateway}" if route.gateway else "")
         try:
             kernel.put_route(route, is_onlink=is_onlink)
         except OSError as error:
-            via = f" via {route.gateway}" if route.gateway else ""
             raise NetworkError(
-                f"adding the route to {route.destination}{via} on {link.name}: {error.strerror}",
+                f"adding the {to} on {link.name}: {error.strerror}",
                 hint="do address, prefix and gateway of the NIC fit together? see isboot ibft",
                 exit_status=ExitStatus.NOT_PERMITTED if error.errno == errno.EPERM else ExitStatus.FAILED,
             ) from error
-        changes += 1
-    return changes
-
-
-def _no_such_nic(links: Sequence[Link], nic: NicConfig, timeout_s: float, sysfs_net: Path) -> NetworkError:
-    present = []
-    for link in links:
-        if _is_nic(link):
-            hardware = read_hardware(link.name, sysfs_net)
-            present.append(f"{link.name} {link.mac} ({hardware.driver or link.kind or 'no driver named'})")
-    at = f" at PCI {nic.pci}" if nic.pci else ""
-    return NetworkError(
-        f"looking for the NIC with MAC {nic.mac}{at}: none after {timeout_s:g} s; "
-        f"present: {', '.join(present) or 'none'}",
-        hint="is its driver in the initramfs? compare with isboot ibft",
-        exit_status=ExitStatus.NOTHING_THERE,
-    )
-
-
-def _explain(error: OSError, nic: NicConfig) -> NetworkError:
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return NetworkError(
-            f"configuring the NIC with MAC {nic.mac}: {error.strerror}",
-            hint="run as root; for an IPv6 address: is disable_ipv6 set on the NIC?",
-            exit_status=ExitStatus.NOT_PERMITTED,
-        )
-    return NetworkError(f"configuring the NIC with MAC {nic.mac}: {error.strerror}")
+        done.changes.append(to)

@@ -65,6 +65,17 @@ def plan_routes(nic: NicConfig, portals: Iterable[Portal], ifindex: int) -> tupl
     return tuple(planned)
 
 
+def needs_router(nic: NicConfig, portals: Iterable[Portal]) -> bool:
+    """Whether a portal is behind a router of IPv6 that the table does not name."""
+    if nic.address is None or nic.address.version != 6 or nic.gateway is not None:
+        return False
+    network = nic.address.network
+    return any(
+        host.version == 6 and not host.is_link_local and not host.is_loopback and host not in network
+        for host in _literals(portals)
+    )
+
+
 def _literals(portals: Iterable[Portal]) -> Iterator[IpAddress]:
     for portal in portals:
         try:

@@ -1,11 +1,12 @@
 """
-Links, addresses and routes of the kernel: what isboot reads of them, and the five changes it makes.
+Links, addresses and routes of the kernel: what isboot reads of them, and the seven changes it makes.
 
 :source: rtnetlink(7), linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from ipaddress import (
@@ -35,7 +36,19 @@ IpNetwork = IPv4Network | IPv6Network
 RTM_NEWLINK, RTM_GETLINK = 16, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
-RTMGRP_LINK, RTMGRP_IPV6_IFADDR = 0x1, 0x100
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
+RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = 0x100, 0x400
+RTMGRP_IPV4_NETCONF, RTMGRP_IPV6_NETCONF = 1 << 23, 1 << 24  # of RTNLGRP_*: changes of a NIC's sysctls
+#: all that a NIC of ours can lose
+EVERYTHING = (
+    RTMGRP_LINK
+    | RTMGRP_IPV4_IFADDR
+    | RTMGRP_IPV4_ROUTE
+    | RTMGRP_IPV4_NETCONF
+    | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV6_ROUTE
+    | RTMGRP_IPV6_NETCONF
+)
 
 INTERFACE_INFO = struct.Struct("=BxHiII")  # family, ARPHRD type, index, flags, mask of the flags to change
 ADDRESS_INFO = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
@@ -45,12 +58,13 @@ U16 = struct.Struct("=H")
 
 IFF_UP, IFF_RUNNING, IFF_LOWER_UP = 0x1, 0x40, 0x10000
 ARPHRD_ETHER = 1
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
-IFLA_EXT_MASK, IFLA_PERM_ADDRESS = 29, 54  # the permanent address since Linux 5.6
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
+IFLA_EXT_MASK, IFLA_MIN_MTU, IFLA_MAX_MTU = 29, 50, 51  # the range of the MTU since Linux 4.19
+IFLA_PERM_ADDRESS = 54  # since Linux 5.6
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_VLAN_ID = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
-IFA_F_NODAD, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x02, 0x40, 0x80
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
+IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x02, 0x08, 0x40, 0x80
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_TABLE = 1, 4, 5, 6, 7, 15
 RTNH_F_ONLINK = 4
 RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST = 254, 4, 1
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
@@ -66,6 +80,7 @@ class Link(NamedTuple):
     :param kind: "vlan", "bridge", "veth", ...; "" for hardware
     :param lower: index of the link it stands on, 0 for none; a veth has its peer's index here
     :param vlan: VLAN id of a link of kind "vlan", else 0
+    :param min_mtu: the driver's range; a max_mtu of 0 is no limit
     """
 
     ifindex: int
@@ -78,6 +93,9 @@ class Link(NamedTuple):
     lower: int
     master: int
     vlan: int
+    mtu: int = 1500
+    min_mtu: int = 68
+    max_mtu: int = 0
 
     @property
     def is_up(self) -> bool:
@@ -106,6 +124,11 @@ class Address(NamedTuple):
     def is_tentative(self) -> bool:
         return bool(self.flags & IFA_F_TENTATIVE)
 
+    @property
+    def is_duplicate(self) -> bool:
+        """Duplicate detection found another machine with it (RFC 4862 §5.4.5): it stays tentative."""
+        return bool(self.flags & IFA_F_DADFAILED)
+
 
 class Route(NamedTuple):
     """
@@ -124,11 +147,15 @@ class Route(NamedTuple):
 
 
 class Rtnetlink:
-    """The kernel's network of this namespace. Every method raises OSError with the kernel's errno."""
+    """
+    The kernel's network of this namespace. Every method raises OSError with the kernel's errno.
 
-    def __init__(self) -> None:
+    :param groups: the events that `wait` reports
+    """
+
+    def __init__(self, groups: int = RTMGRP_LINK | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE) -> None:
         self._netlink = NetlinkSocket()
-        self._events = NetlinkSocket(RTMGRP_LINK | RTMGRP_IPV6_IFADDR)
+        self._events = NetlinkSocket(groups)
 
     def __enter__(self) -> Self:
         return self
@@ -136,12 +163,19 @@ class Rtnetlink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._netlink.close()
         self._events.close()
 
+    def fileno(self) -> int:
+        """Give what is readable when there are events."""
+        return self._events.fileno()
+
     def wait(self, deadline: float) -> bool:
         """
-        Wait until a link or an IPv6 address changed since this object was made or `wait` last returned.
+        Wait until something of the groups changed since this object was made or `wait` last returned.
 
         :param deadline: on time.monotonic()'s clock
         :return: False when the deadline came first
@@ -153,23 +187,46 @@ class Rtnetlink:
         body = INTERFACE_INFO.pack(0, 0, 0, 0, 0) + encode_attributes({IFLA_EXT_MASK: U32.pack(1 << 3)})
         return [_decode_link(message.body) for message in self._netlink.dump(RTM_GETLINK, body)]
 
-    def addresses(self, ifindex: int) -> list[Address]:
-        messages = self._netlink.dump(RTM_GETADDR, ADDRESS_INFO.pack(0, 0, 0, 0, 0))
-        addresses = (_decode_address(message.body) for message in messages)
-        return [address for address in addresses if address is not None and address.ifindex == ifindex]
-
-    def routes(self, version: int) -> list[Route]:
+    def addresses(self, ifindex: int = 0) -> list[Address]:
         """
-        Give the unicast routes of the main table.
+        Give the addresses of a link.
+
+        :param ifindex: 0 for those of all links
+        """
+        messages = self._netlink.dump(RTM_GETADDR, ADDRESS_INFO.pack(0, 0, 0, 0, ifindex))
+        addresses = (_decode_address(message.body) for message in messages)
+        return [one for one in addresses if one is not None and ifindex in (0, one.ifindex)]
+
+    def routes(self, version: int, ifindex: int) -> list[Route]:
+        """
+        Give the unicast routes of the main table through one link.
 
         :param version: 4 or 6
         """
-        body = ROUTE_INFO.pack(_family(version), 0, 0, 0, 0, 0, 0, 0, 0)
-        routes = (_decode_route(message.body) for message in self._netlink.dump(RTM_GETROUTE, body))
-        return [route for route in routes if route is not None]
+        header = ROUTE_INFO.pack(_family(version), 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
+        # the kernel leaves out the rest: a router's table may hold a million
+        chosen = {RTA_TABLE: U32.pack(RT_TABLE_MAIN), RTA_OIF: U32.pack(ifindex)}
+        try:
+            messages = self._netlink.dump(RTM_GETROUTE, header + encode_attributes(chosen))
+        except OSError as error:
+            # there never was a route of this family, or the link is gone
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return []
+            raise
+        routes = (_decode_route(message.body) for message in messages)
+        return [route for route in routes if route is not None and route.ifindex == ifindex]
 
     def set_up(self, ifindex: int) -> None:
         self._netlink.request(RTM_NEWLINK, INTERFACE_INFO.pack(0, 0, ifindex, IFF_UP, IFF_UP))
+
+    def set_mtu(self, ifindex: int, mtu_bytes: int) -> None:
+        header = INTERFACE_INFO.pack(0, 0, ifindex, 0, 0)
+        self._netlink.request(RTM_NEWLINK, header + encode_attributes({IFLA_MTU: U32.pack(mtu_bytes)}))
+
+    def release(self, ifindex: int) -> None:
+        """Take a link out of the bridge or bond it is a port of."""
+        header = INTERFACE_INFO.pack(0, 0, ifindex, 0, 0)
+        self._netlink.request(RTM_NEWLINK, header + encode_attributes({IFLA_MASTER: U32.pack(0)}))
 
     def add_vlan(self, lower: int, vlan: int, name: str) -> None:
         data = encode_attributes({IFLA_VLAN_ID: U16.pack(vlan)})
@@ -223,6 +280,9 @@ def _decode_link(body: bytes) -> Link:
         lower=_decode_u32(attributes.get(IFLA_LINK)),
         master=_decode_u32(attributes.get(IFLA_MASTER)),
         vlan=U16.unpack(data[IFLA_VLAN_ID])[0] if IFLA_VLAN_ID in data else 0,
+        mtu=_decode_u32(attributes.get(IFLA_MTU)),
+        min_mtu=_decode_u32(attributes.get(IFLA_MIN_MTU)),
+        max_mtu=_decode_u32(attributes.get(IFLA_MAX_MTU)),
     )
 
 

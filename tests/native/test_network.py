@@ -20,8 +20,9 @@ import pytest
 from pyroute2 import IPRoute  # here as the judge of our own netlink
 
 from isboot.errors import ExitStatus, NetworkError
+from isboot.network.bringup import bring_up, configure
 from isboot.network.connect import connect
-from isboot.network.nic import bring_up, configure
+from isboot.network.kernel import Places, Wanted, unmarked
 from isboot.network.rtnetlink import Rtnetlink
 from isboot.values import NicConfig, NicState, Portal
 
@@ -105,6 +106,14 @@ IPV6_NIC = make_nic("2001:db8::15/64", "2001:db8::1")
 def run(nic: NicConfig, *hosts: str, root: Path | None = None) -> NicState:
     portals = [Portal(host) for host in hosts]
     return configure(nic, portals, carrier_timeout_s=10, nic_timeout_s=10, dropins_root=root)
+
+
+def wait_with(
+    kernel: Rtnetlink, *nics: NicConfig, said: list[str] | None = None, timeout_s: float = 10
+) -> tuple[dict[int, NicState], list[NetworkError]]:
+    told: list[str] = [] if said is None else said
+    wanted = [Wanted(nic) for nic in nics]
+    return bring_up(kernel, wanted, timeout_s, timeout_s, told.append, unmarked, Places(run=None))
 
 
 @contextmanager
@@ -268,8 +277,8 @@ def test_address_of_others_stays(other_machine: Namespace) -> None:
 def test_nic_that_appears_while_waiting_is_taken(other_machine: Namespace) -> None:
     ip("link", "set", "v0", "address", "52:54:00:00:00:01")
     with Stirred(lambda: ip("link", "set", "v0", "address", MAC)) as kernel:
-        state = bring_up(kernel, make_nic(), [], 10, 10, None)
-    assert state.name == "v0"
+        states, _ = wait_with(kernel, make_nic())
+    assert states[0].name == "v0"
 
 
 def test_carrier_that_comes_while_waiting_is_noticed(other_machine: Namespace) -> None:
@@ -280,7 +289,7 @@ def test_carrier_that_comes_while_waiting_is_noticed(other_machine: Namespace) -
     with other_machine.entered():
         ip("link", "set", "v1", "down")
     with Stirred(plug) as kernel:
-        bring_up(kernel, make_nic(), [], 10, 10, None)
+        wait_with(kernel, make_nic())
     (link,) = ip("-j", "link", "show", "v0")
     assert "LOWER_UP" in link["flags"]
 
@@ -306,7 +315,8 @@ def test_missing_nic_exits_66_and_names_those_present(other_machine: Namespace) 
 def test_without_the_right_to_configure_exits_77(other_machine: Namespace) -> None:
     code = (
         "from ipaddress import ip_interface\nimport os\n"
-        "from isboot.network.nic import configure\nfrom isboot.values import NicConfig\nos.setuid(65534)\n"
+        "from isboot.network.bringup import configure\nfrom isboot.values import NicConfig\n"
+        "os.setuid(65534)\n"
         f"nic = NicConfig(0, {MAC!r}, None, ip_interface('192.0.2.15/24'), None, (), 0, '', 'manual')\n"
         "try:\n    configure(nic, [], carrier_timeout_s=1, dropins_root=None)\n"
         "except Exception as error:\n    print(error, '|', error.hint, '|', int(error.exit_status))\n"
@@ -391,6 +401,11 @@ def test_links_addresses_and_routes_are_what_pyroute2_sees(other_machine: Namesp
             assert link.mac == seen.get_attr("IFLA_ADDRESS")
             assert link.flags == seen["flags"]
             assert link.hardware_type == seen["ifi_type"]
+            assert link.mtu == seen.get_attr("IFLA_MTU")
+            assert (link.min_mtu, link.max_mtu) == (
+                seen.get_attr("IFLA_MIN_MTU"),
+                seen.get_attr("IFLA_MAX_MTU"),
+            )
         assert not links
 
         (index,) = theirs.link_lookup(ifname="v0")
@@ -408,6 +423,7 @@ def test_links_addresses_and_routes_are_what_pyroute2_sees(other_machine: Namesp
                     seen.get_attr("RTA_PRIORITY") or 0,
                 )
                 for seen in theirs.get_routes(family=family, table=254, type=1)
+                if seen.get_attr("RTA_OIF") == index
             ]
             found = [
                 (
@@ -418,7 +434,7 @@ def test_links_addresses_and_routes_are_what_pyroute2_sees(other_machine: Namesp
                     str(route.source) if route.source else None,
                     route.metric,
                 )
-                for route in ours.routes(version)
+                for route in ours.routes(version, index)
             ]
             assert len(found) >= 4
             assert sorted(found, key=repr) == sorted(expected, key=repr)

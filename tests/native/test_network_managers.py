@@ -50,7 +50,7 @@ grep -m 1 'v5: State changed: configuring -> configured' <&3
 CONFIGURE = f"""
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
-from isboot.network.nic import configure
+from isboot.network.bringup import configure
 from isboot.values import NicConfig, Portal
 address, gateway = ip_interface("192.0.2.15/24"), ip_address("192.0.2.1")
 nic = NicConfig(0, {MAC!r}, None, address, gateway, (), 0, "", "manual")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from isboot.errors import ExitStatus, NetworkError
-from isboot.network.nic import Hardware, bring_up, find_nic, read_hardware
+from isboot.network.bringup import bring_up
+from isboot.network.find import Hardware, find_nic, read_hardware
+from isboot.network.kernel import Places, Wanted, unmarked
 from isboot.network.rtnetlink import (
     ARPHRD_ETHER,
     IFA_F_PERMANENT,
@@ -46,7 +48,7 @@ def make_nic(address: str | None = "192.0.2.15/24", pci: str | None = None, vlan
 
 
 class FakeKernel:
-    """Links, addresses and routes as lists; `events` are what happens while somebody waits."""
+    """Links, addresses and routes as lists, a clock; `events` are what happens while somebody waits."""
 
     def __init__(self, *links: Link, events: list[Callable[["FakeKernel"], None]] | None = None) -> None:
         self.present = {link.ifindex: link for link in links}
@@ -55,6 +57,7 @@ class FakeKernel:
         self.events = events or []
         self.log: list[str] = []
         self.refuses: dict[str, OSError] = {}
+        self.now = 100.0
 
     def _note(self, what: str) -> None:
         if what in self.refuses:
@@ -63,6 +66,7 @@ class FakeKernel:
 
     def wait(self, deadline: float) -> bool:
         if not self.events:
+            self.now = max(self.now, deadline)
             return False
         self.events.pop(0)(self)
         return True
@@ -70,20 +74,34 @@ class FakeKernel:
     def links(self) -> list[Link]:
         return list(self.present.values())
 
-    def addresses(self, ifindex: int) -> list[Address]:
-        return [address for address in self.addresses_present if address.ifindex == ifindex]
+    def addresses(self, ifindex: int = 0) -> list[Address]:
+        return [address for address in self.addresses_present if ifindex in (0, address.ifindex)]
 
-    def routes(self, version: int) -> list[Route]:
-        return [route for route in self.routes_present if route.destination.version == version]
+    def routes(self, version: int, ifindex: int) -> list[Route]:
+        wanted = (version, ifindex)
+        return [
+            route for route in self.routes_present if (route.destination.version, route.ifindex) == wanted
+        ]
 
     def set_up(self, ifindex: int) -> None:
         self._note("up")
         link = self.present[ifindex]
         self.present[ifindex] = link._replace(flags=link.flags | IFF_UP)
 
+    def set_mtu(self, ifindex: int, mtu_bytes: int) -> None:
+        self._note(f"mtu {self.present[ifindex].name} {mtu_bytes}")
+        self.present[ifindex] = self.present[ifindex]._replace(mtu=mtu_bytes)
+
+    def release(self, ifindex: int) -> None:
+        self._note("release")
+        self.present[ifindex] = self.present[ifindex]._replace(master=0)
+
     def add_vlan(self, lower: int, vlan: int, name: str) -> None:
+        if any(link.name == name for link in self.present.values()):
+            raise OSError(errno.EEXIST, "File exists")
         self._note("vlan")
-        self.present[99] = make_link(99, name, kind="vlan", lower=lower, vlan=vlan, flags=0)
+        mtu = self.present[lower].mtu
+        self.present[99] = make_link(99, name, kind="vlan", lower=lower, vlan=vlan, flags=0, mtu=mtu)
 
     def put_address(self, ifindex: int, interface: IpInterface) -> None:
         self._note(f"put {interface}")
@@ -99,9 +117,30 @@ class FakeKernel:
         self.routes_present.append(route)
 
 
-def run(kernel: FakeKernel, nic: NicConfig, *portals: str, root: Path | None = None) -> NicState:
-    found = [Portal(host) for host in portals]
-    return bring_up(kernel, nic, found, 30, 10, root, sysfs_net=Path("/nonexistent"))
+NOWHERE = Path("/nonexistent")
+
+
+def places(run: Path | None = None, sysfs_net: Path = NOWHERE, sysctls: Path = NOWHERE) -> Places:
+    return Places(run, sysfs_net, NOWHERE, NOWHERE, sysctls, ())
+
+
+def run_all(
+    kernel: FakeKernel, *wanted: Wanted, where: Places | None = None, said: list[str] | None = None
+) -> tuple[dict[int, NicState], list[NetworkError]]:
+    told = [] if said is None else said
+    return bring_up(
+        kernel, wanted, 30, 10, told.append, unmarked, where or places(), clock=lambda: kernel.now
+    )
+
+
+def run(
+    kernel: FakeKernel, nic: NicConfig, *portals: str, root: Path | None = None, mtu_bytes: int = 0
+) -> NicState:
+    wanted = Wanted(nic, [Portal(host) for host in portals], mtu_bytes)
+    states, faults = run_all(kernel, wanted, where=places(root))
+    if faults:
+        raise faults[0]
+    return states[nic.index]
 
 
 # --- finding it
@@ -138,7 +177,7 @@ def test_nic_is_found_by_mac(links: list[Link], expected: str | None) -> None:
 
 def test_mac_in_capitals_is_found() -> None:
     nic = NicConfig(0, MAC.upper(), None, None, None, (), 0, "", "manual")
-    assert find_nic([make_link(2, "eth0", "52:54:00:12:34:56")], nic) is not None
+    assert find_nic([make_link(2, "eth0", "52:54:00:12:34:56")], nic, NOWHERE) is not None
 
 
 def make_sysfs(root: Path, name: str, *device: str, driver: str = "e1000") -> None:
@@ -187,13 +226,12 @@ def test_missing_nic_is_told_with_those_present(tmp_path: Path) -> None:
     kernel = FakeKernel(
         make_link(2, "eth0", "52:54:00:00:00:01"), make_link(3, "v0", "52:54:00:00:00:02", kind="veth")
     )
-    with pytest.raises(NetworkError) as caught:
-        bring_up(kernel, make_nic(pci="00:05.0"), [], 30, 10, None, tmp_path / "net")
-    assert caught.value.message == (
+    _, (fault,) = run_all(kernel, Wanted(make_nic(pci="00:05.0")), where=places(sysfs_net=tmp_path / "net"))
+    assert fault.message == (
         f"looking for the NIC with MAC {MAC} at PCI 00:05.0: none after 10 s; "
         "present: eth0 52:54:00:00:00:01 (e1000), v0 52:54:00:00:00:02 (veth)"
     )
-    assert caught.value.exit_status is ExitStatus.NOTHING_THERE
+    assert fault.exit_status is ExitStatus.NOTHING_THERE
 
 
 def test_machine_without_any_nic_is_told_so() -> None:
@@ -240,9 +278,9 @@ def test_no_carrier_is_told_with_the_time_waited(half: int) -> None:
     assert caught.value.exit_status is ExitStatus.TRY_AGAIN
 
 
-def test_nic_that_vanishes_while_waiting_counts_as_no_carrier() -> None:
+def test_nic_that_vanishes_while_waiting_is_looked_for_again() -> None:
     kernel = FakeKernel(make_link(2, "eth0", flags=IFF_UP), events=[lambda kernel: kernel.present.clear()])
-    with pytest.raises(NetworkError, match="carrier of eth0"):
+    with pytest.raises(NetworkError, match=r"looking for the NIC .*: none after 10 s"):
         run(kernel, make_nic())
 
 
