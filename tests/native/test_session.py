@@ -153,7 +153,9 @@ def test_targets_we_know_log_us_in_without_a_warning(
     if credentials:
         add_accounts(tgtd)
     with attached(path_to(tgtd.port, credentials=credentials)) as control:
-        assert control.session.warnings == ()
+        # tgt 1.0.85 stumbles over the list of algorithms, which is told
+        told = ["MD5 alone is used" in warning for warning in control.session.warnings]
+        assert told == ([True] if credentials else [])
     method = "None" if credentials is None else "CHAP Mutual" if credentials.is_mutual else "CHAP"
     policy = Policy(header_digest=True, data_digest=True)
     with (
@@ -170,9 +172,12 @@ def test_a_boot_logs_in_with_chap_and_says_what_it_tries(tgtd: Tgtd, credentials
     found, said = connect_as_a_boot_does(path)
     found.sock.close()
     assert found.facts.vendor == "IET"
-    # tgt 1.0.85 trips over the list of algorithms: what is said names the reason, no portal it is sent to
-    assert all("trying again with CHAP's MD5 alone" in line for line in said[:-1])
-    assert said[-1] == f"login: {path.target_name} at {path.portal}"
+    # tgt 1.0.85 takes CHAP_A=7 for SHA-1: what is said names the reason, no portal it is sent to
+    logins = [line for line in said if line.startswith("login:")]
+    assert logins == [f"login: {path.target_name} at {path.portal}"]
+    assert "class 2, detail 0" in said[0]
+    assert said[0].endswith("trying again with CHAP's MD5 alone")
+    assert "refused the CHAP algorithms sha3-256,sha256,sha1,md5 as a list: MD5 alone is used" in said[2]
 
 
 def test_a_boot_with_a_wrong_secret_ends_as_not_permitted(tgtd: Tgtd) -> None:
