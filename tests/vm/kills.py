@@ -16,8 +16,11 @@ from tests.vm.target import Target
 
 SCRIPT = Path(__file__).parent / "inside" / "kill_workers.py"
 KILLS = 20
-#: bound of the median, from a worker's death to a device that is live again
-BOUND_MS = 500
+#: goal of the median, from a worker's death to a device that is live again; said when missed: on a machine
+#: with other work no time decides a test
+GOAL_MS = 500
+#: what no busy machine explains
+BOUND_MS = 5 * GOAL_MS
 #: how full the queue is when a worker dies, and fio's depth for it
 LOADS = {"idle": 0, "half": 64, "full": 127}
 #: between two kills; I/O goes on in it where the target answers
@@ -39,8 +42,9 @@ def report(what: str, recoveries: Sequence[dict[str, Any]]) -> None:
     times = [row["ms"] for row in recoveries]
     waiting = [row["in_flight"] for row in recoveries]
     pids = " ".join(f"{row['old']}->{row['new']}" for row in recoveries)
+    missed = f" (MORE than the goal of {GOAL_MS} ms)" if statistics.median(times) > GOAL_MS else ""
     say(
-        f"{what}: {len(times)} recoveries, median {statistics.median(times):.0f} ms, "
+        f"{what}: {len(times)} recoveries, median {statistics.median(times):.0f} ms{missed}, "
         f"worst {max(times):.0f} ms, in flight {min(waiting)}-{max(waiting)}; {pids}"
     )
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import cache, engine, guest, ipxe, rootfs, source
+from tests.vm import cache, clock, engine, guest, ipxe, rootfs, source
 from tests.vm.guest import Guest
 from tests.vm.kernel import INSIDE, Archive, Kernel, kernel, quick_initramfs
 from tests.vm.network import Network
@@ -86,6 +86,7 @@ def quick_guest(
     drives: Sequence[Drive] = (),
     memory_mib: int = 2048,
     command_line: str = "",
+    root: Path | None = None,
     extra: Sequence[str] = (),
 ) -> Iterator[Guest]:
     """
@@ -98,6 +99,7 @@ def quick_guest(
     :param firmware: "bios" or "uefi": iPXE logs in to the target of `hook` and leaves an iBFT; "direct"
     :param drives: more disks: /dev/vdb and so on
     :param command_line: more words for the kernel
+    :param root: another disk than `image`
     :param extra: more arguments of QEMU
     """
     which = kernel(label)
@@ -106,7 +108,8 @@ def quick_guest(
     initramfs.write_bytes(quick_initramfs(which).read_bytes() + working_tree())
     nics = network.nics if network else 1
     # panic=-1 with QEMU's -no-reboot: a kernel that panics ends the run at once
-    words = f"console=ttyS0 panic=-1 net.ifnames=0 tsc=reliable rig.nics={nics}"
+    words = f"console=ttyS0 panic=-1 net.ifnames=0 tsc=reliable tsc_early_khz={clock.counter_khz()}"
+    words += f" rig.nics={nics}"
     words += f" rig.net={'tap' if network else 'user'} {command_line}"
     if hook:
         if network is None:
@@ -126,7 +129,7 @@ def quick_guest(
         network=network,
         nic="e1000" if hook else "virtio-net-pci",
         boots_from_network=hook is not None,
-        drives=[Drive(image(which)), *drives],
+        drives=[Drive(root or image(which)), *drives],
         memory_mib=memory_mib,
         extra=extra,
     )
