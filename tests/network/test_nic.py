@@ -1,18 +1,16 @@
 """Finding the NIC and bringing it up, against a kernel made of lists."""
 
 import errno
-from collections.abc import Callable
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 
 from isboot.errors import ExitStatus, NetworkError
-from isboot.network.bringup import bring_up
 from isboot.network.find import Hardware, find_nic, read_hardware
-from isboot.network.kernel import Places, Wanted, unmarked
+from isboot.network.kernel import Wanted
 from isboot.network.rtnetlink import (
-    ARPHRD_ETHER,
+    IFA_F_DADFAILED,
     IFA_F_PERMANENT,
     IFA_F_TENTATIVE,
     IFF_LOWER_UP,
@@ -20,128 +18,19 @@ from isboot.network.rtnetlink import (
     IFF_UP,
     Address,
     Link,
-    Route,
 )
-from isboot.values import IpInterface, NicConfig, NicState, Portal
-
-CARRIER = IFF_RUNNING | IFF_LOWER_UP
-MAC = "52:54:00:12:34:56"
-
-
-def make_link(ifindex: int, name: str, mac: str = MAC, **changes: object) -> Link:
-    link = Link(ifindex, name, mac, mac, ARPHRD_ETHER, IFF_UP | CARRIER, kind="", lower=0, master=0, vlan=0)
-    return link._replace(**changes)
-
-
-def make_nic(address: str | None = "192.0.2.15/24", pci: str | None = None, vlan: int = 0) -> NicConfig:
-    return NicConfig(
-        index=0,
-        mac=MAC,
-        pci=pci,
-        address=ip_interface(address) if address else None,
-        gateway=ip_address("192.0.2.1") if address and "." in address else None,
-        dns=(),
-        vlan=vlan,
-        hostname="",
-        origin="manual",
-    )
-
-
-class FakeKernel:
-    """Links, addresses and routes as lists, a clock; `events` are what happens while somebody waits."""
-
-    def __init__(self, *links: Link, events: list[Callable[["FakeKernel"], None]] | None = None) -> None:
-        self.present = {link.ifindex: link for link in links}
-        self.addresses_present: list[Address] = []
-        self.routes_present: list[Route] = []
-        self.events = events or []
-        self.log: list[str] = []
-        self.refuses: dict[str, OSError] = {}
-        self.now = 100.0
-
-    def _note(self, what: str) -> None:
-        if what in self.refuses:
-            raise self.refuses[what]
-        self.log.append(what)
-
-    def wait(self, deadline: float) -> bool:
-        if not self.events:
-            self.now = max(self.now, deadline)
-            return False
-        self.events.pop(0)(self)
-        return True
-
-    def links(self) -> list[Link]:
-        return list(self.present.values())
-
-    def addresses(self, ifindex: int = 0) -> list[Address]:
-        return [address for address in self.addresses_present if ifindex in (0, address.ifindex)]
-
-    def routes(self, version: int, ifindex: int) -> list[Route]:
-        wanted = (version, ifindex)
-        return [
-            route for route in self.routes_present if (route.destination.version, route.ifindex) == wanted
-        ]
-
-    def set_up(self, ifindex: int) -> None:
-        self._note("up")
-        link = self.present[ifindex]
-        self.present[ifindex] = link._replace(flags=link.flags | IFF_UP)
-
-    def set_mtu(self, ifindex: int, mtu_bytes: int) -> None:
-        self._note(f"mtu {self.present[ifindex].name} {mtu_bytes}")
-        self.present[ifindex] = self.present[ifindex]._replace(mtu=mtu_bytes)
-
-    def release(self, ifindex: int) -> None:
-        self._note("release")
-        self.present[ifindex] = self.present[ifindex]._replace(master=0)
-
-    def add_vlan(self, lower: int, vlan: int, name: str) -> None:
-        if any(link.name == name for link in self.present.values()):
-            raise OSError(errno.EEXIST, "File exists")
-        self._note("vlan")
-        mtu = self.present[lower].mtu
-        self.present[99] = make_link(99, name, kind="vlan", lower=lower, vlan=vlan, flags=0, mtu=mtu)
-
-    def put_address(self, ifindex: int, interface: IpInterface) -> None:
-        self._note(f"put {interface}")
-        self.addresses_present = [each for each in self.addresses_present if each.interface != interface]
-        self.addresses_present.append(Address(ifindex, interface, IFA_F_PERMANENT))
-
-    def remove_address(self, ifindex: int, interface: IpInterface) -> None:
-        self._note(f"remove {interface}")
-        self.addresses_present = [each for each in self.addresses_present if each.interface != interface]
-
-    def put_route(self, route: Route, *, is_onlink: bool = False) -> None:
-        self._note(f"route {route.destination}")
-        self.routes_present.append(route)
-
-
-NOWHERE = Path("/nonexistent")
-
-
-def places(run: Path | None = None, sysfs_net: Path = NOWHERE, sysctls: Path = NOWHERE) -> Places:
-    return Places(run, sysfs_net, NOWHERE, NOWHERE, sysctls, ())
-
-
-def run_all(
-    kernel: FakeKernel, *wanted: Wanted, where: Places | None = None, said: list[str] | None = None
-) -> tuple[dict[int, NicState], list[NetworkError]]:
-    told = [] if said is None else said
-    return bring_up(
-        kernel, wanted, 30, 10, told.append, unmarked, where or places(), clock=lambda: kernel.now
-    )
-
-
-def run(
-    kernel: FakeKernel, nic: NicConfig, *portals: str, root: Path | None = None, mtu_bytes: int = 0
-) -> NicState:
-    wanted = Wanted(nic, [Portal(host) for host in portals], mtu_bytes)
-    states, faults = run_all(kernel, wanted, where=places(root))
-    if faults:
-        raise faults[0]
-    return states[nic.index]
-
+from isboot.values import NicConfig, NicState
+from tests.network.kernels import (
+    CARRIER,
+    MAC,
+    NOWHERE,
+    FakeKernel,
+    make_link,
+    make_nic,
+    places,
+    run,
+    run_all,
+)
 
 # --- finding it
 
@@ -335,6 +224,16 @@ def test_address_in_use_elsewhere_is_told() -> None:
     assert caught.value.exit_status is ExitStatus.TRY_AGAIN
 
 
+def test_duplicate_is_told_at_once() -> None:
+    kernel = FakeKernel(make_link(2, "eth0"))
+    flags = IFA_F_PERMANENT | IFA_F_TENTATIVE | IFA_F_DADFAILED
+    kernel.addresses_present = [Address(2, ip_interface("2001:db8::15/64"), flags)]
+    with pytest.raises(NetworkError, match="another machine has it") as caught:
+        run(kernel, make_nic("2001:db8::15/64"))
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+    assert kernel.now == 100.0
+
+
 def test_nic_without_an_address_is_left_to_the_managers(tmp_path: Path) -> None:
     kernel = FakeKernel(make_link(2, "eth0"))
     assert run(kernel, make_nic(None), "192.0.2.9", root=tmp_path).changes == 0
@@ -378,3 +277,79 @@ def test_kernel_without_vlans_is_told() -> None:
         run(kernel, make_nic(vlan=5))
     assert caught.value.exit_status is ExitStatus.UNAVAILABLE
     assert "8021q" in caught.value.hint
+
+
+def test_vlan_beside_a_link_of_its_name_gets_one_of_ours() -> None:
+    kernel = FakeKernel(make_link(2, "eth0"), make_link(3, "eth0.5", kind="dummy"), events=[plug_vlan])
+    assert run(kernel, make_nic(vlan=5)).name == "isboot.5"
+
+
+def test_vlan_of_any_name_is_taken_as_it_is() -> None:
+    storage = make_link(7, "storage", kind="vlan", lower=2, vlan=5)
+    assert run(FakeKernel(make_link(2, "eth0"), storage), make_nic(vlan=5)).name == "storage"
+
+
+# --- MTU
+
+
+def test_mtu_is_set_before_the_link_is_up() -> None:
+    kernel = FakeKernel(make_link(2, "eth0", flags=0), events=[lambda kernel: plug(kernel, 2)])
+    run(kernel, make_nic(), mtu_bytes=9000)
+    assert kernel.log[:2] == ["mtu eth0 9000", "up"]
+    kernel.log.clear()
+    assert run(kernel, make_nic(), mtu_bytes=9000).changes == 0
+
+
+def test_vlan_and_its_nic_get_the_same_mtu() -> None:
+    kernel = FakeKernel(make_link(2, "eth0"), events=[plug_vlan])
+    run(kernel, make_nic(vlan=5), mtu_bytes=9000)
+    assert [step for step in kernel.log if step.startswith("mtu")] == ["mtu eth0 9000"]
+    assert kernel.present[99].mtu == 9000
+    # made earlier, with the MTU of then: the NIC first, it cannot be less than its VLAN's
+    kernel = FakeKernel(make_link(2, "eth0"), make_link(9, "eth0.5", kind="vlan", lower=2, vlan=5))
+    run(kernel, make_nic(vlan=5), mtu_bytes=9000)
+    assert kernel.log[:2] == ["mtu eth0 9000", "mtu eth0.5 9000"]
+
+
+@pytest.mark.parametrize(
+    ("address", "mtu_bytes", "range_text"),
+    [("192.0.2.15/24", 9000, "68 to 1500"), ("2001:db8::15/64", 1000, "1280 to 1500")],
+)
+def test_mtu_that_does_not_fit_is_refused_with_the_range(
+    address: str, mtu_bytes: int, range_text: str
+) -> None:
+    kernel = FakeKernel(make_link(2, "eth0", max_mtu=1500))
+    said: list[str] = []
+    states, faults = run_all(kernel, Wanted(make_nic(address), (), mtu_bytes), said=said)
+    assert (len(states), faults) == (1, [])  # what only tunes keeps no machine from booting
+    assert said == [f"setting the MTU of eth0 to {mtu_bytes}: it takes {range_text} bytes; it stays at 1500"]
+
+
+# --- others
+
+
+def plug(kernel: FakeKernel, ifindex: int) -> None:
+    kernel.present[ifindex] = kernel.present[ifindex]._replace(flags=IFF_UP | CARRIER)
+
+
+def test_bridge_that_took_the_nic_lets_it_go() -> None:
+    kernel = FakeKernel(make_link(2, "eth0", master=9), make_link(9, "br0", kind="bridge"))
+    run(kernel, make_nic())
+    assert kernel.log[0] == "release"
+
+
+def test_nic_is_found_by_its_name_where_no_mac_is_given() -> None:
+    nic = NicConfig(0, "", None, ip_interface("192.0.2.15/24"), None, (), 0, "", "manual", name="eth1")
+    kernel = FakeKernel(make_link(2, "eth0"), make_link(3, "eth1", "52:54:00:00:00:03"))
+    state = run(kernel, nic)
+    assert (state.name, state.mac) == ("eth1", "52:54:00:00:00:03")
+    with pytest.raises(NetworkError, match="looking for the NIC eth1: none after 10 s; present: eth0"):
+        run(FakeKernel(make_link(2, "eth0")), nic)
+
+
+def test_any_nic_is_one_with_a_cable() -> None:
+    nic = NicConfig(0, "", None, None, None, (), 0, "", "dhcp")
+    links = [make_link(2, "eth0", flags=IFF_UP), make_link(3, "eth1", "52:54:00:00:00:03")]
+    found = find_nic(links, nic, NOWHERE)
+    assert found is not None
+    assert found.name == "eth1"

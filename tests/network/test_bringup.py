@@ -1,0 +1,80 @@
+"""Waiting at boot: for several NICs together, with a word now and then, and not longer than it helps."""
+
+from isboot.errors import ExitStatus
+from isboot.network.kernel import Wanted
+from isboot.network.rtnetlink import IFF_UP
+from isboot.values import NicConfig
+from tests.network.kernels import CARRIER, FakeKernel, make_link, make_nic, run_all
+
+OTHER_MAC = "52:54:00:12:34:57"
+
+
+def second_nic() -> NicConfig:
+    nic = make_nic("198.51.100.15/24")
+    return NicConfig(1, OTHER_MAC, None, nic.address, None, (), 0, "", "manual")
+
+
+def test_a_late_carrier_is_waited_for_with_a_word_every_few_seconds() -> None:
+    kernel = FakeKernel(make_link(2, "eth0", flags=IFF_UP))
+    began = kernel.now
+    said: list[str] = []
+    wait = kernel.wait
+
+    def plug_after_22_s(deadline: float) -> bool:
+        if kernel.now >= began + 22:
+            kernel.present[2] = make_link(2, "eth0")
+        return wait(min(deadline, kernel.now + 1))
+
+    kernel.wait = plug_after_22_s  # type: ignore[method-assign]
+    states, faults = run_all(kernel, Wanted(make_nic()), said=said)
+    assert (list(states), faults) == ([0], [])
+    waiting = "waiting for the carrier of eth0 (52:54:00:12:34:56): {} s of 30 s are over"
+    assert said == [waiting.format(seconds) for seconds in (5, 10, 15, 20)]
+
+
+def test_nic_and_carrier_have_a_clock_each() -> None:
+    kernel = FakeKernel()
+    began = kernel.now
+    wait = kernel.wait
+
+    def appear(deadline: float) -> bool:
+        if kernel.now >= began + 9 and not kernel.present:
+            kernel.present[2] = make_link(2, "eth0", flags=IFF_UP)
+        if kernel.now >= began + 36:
+            kernel.present[2] = make_link(2, "eth0")
+        return wait(min(deadline, kernel.now + 1))
+
+    kernel.wait = appear  # type: ignore[method-assign]
+    states, _ = run_all(kernel, Wanted(make_nic()))  # 10 s for the NIC, 30 s for its carrier
+    assert list(states) == [0]
+
+
+def test_once_one_nic_is_up_the_other_gets_a_moment_only() -> None:
+    kernel = FakeKernel(make_link(2, "eth0", flags=IFF_UP), make_link(3, "eth1", OTHER_MAC))
+    began = kernel.now
+    states, (fault,) = run_all(kernel, Wanted(make_nic()), Wanted(second_nic()))
+    assert list(states) == [1]
+    assert kernel.now == began + 3
+    assert fault.message == "waiting for the carrier of eth0 (52:54:00:12:34:56): none after 3 s"
+    assert fault.exit_status is ExitStatus.TRY_AGAIN
+
+
+def test_the_other_nic_is_taken_within_that_moment() -> None:
+    def plug(kernel: FakeKernel) -> None:
+        kernel.present[2] = make_link(2, "eth0", flags=IFF_UP | CARRIER)
+
+    links = (make_link(2, "eth0", flags=IFF_UP), make_link(3, "eth1", OTHER_MAC))
+    states, faults = run_all(FakeKernel(*links, events=[plug]), Wanted(make_nic()), Wanted(second_nic()))
+    assert (sorted(states), faults) == ([0, 1], [])
+
+
+def test_what_waiting_does_not_mend_is_given_at_once() -> None:
+    kernel = FakeKernel(make_link(2, "eth0"), make_link(3, "eth1", OTHER_MAC))
+    kernel.refuses["put 192.0.2.15/24"] = PermissionError(1, "Operation not permitted")
+    states, (fault,) = run_all(kernel, Wanted(make_nic()), Wanted(second_nic()))
+    assert (list(states), kernel.now) == ([1], 100.0)
+    assert fault.exit_status is ExitStatus.NOT_PERMITTED
+
+
+def test_no_nic_at_all_brings_nothing_up() -> None:
+    assert run_all(FakeKernel()) == ({}, [])
