@@ -40,7 +40,10 @@ class Network:
         self.directory = directory
         self.nics = nics
         self.name = f"isboot-{os.getpid()}-{next(_numbers)}"
+        #: the guest's last byte: 10.99.N.2
+        self.host = 2
         self._dhcp: Service | None = None
+        self._is_bridged = False
 
     def __enter__(self) -> Network:
         _remove_strays()
@@ -73,7 +76,35 @@ class Network:
 
     def guest_address(self, number: int = 0) -> str:
         """IPv4 address the guest gets, from DHCP or by hand."""
-        return f"10.99.{number}.2"
+        return f"10.99.{number}.{self.host}"
+
+    def interface(self, number: int = 0) -> str:
+        """Who has our address: the tap, or the bridge it is a port of."""
+        return "bridge0" if self._is_bridged and number == 0 else self.tap(number)
+
+    def bridge(self) -> None:
+        """Put tap 0 on a bridge, so that more guests may join its network; our addresses move there."""
+        if self._is_bridged:
+            return
+        if self._dhcp:
+            raise RigError("a second guest on the network comes before DHCP: it has tap 0 already")
+        addresses = (f"{self.address()}/24", "fd99:0::1/64")
+        ip("-n", self.name, "addr", "flush", "dev", self.tap())
+        ip("-n", self.name, "link", "add", "bridge0", "type", "bridge", "forward_delay", "0")
+        for address in addresses:
+            ip(
+                "-n",
+                self.name,
+                "addr",
+                "add",
+                address,
+                "dev",
+                "bridge0",
+                *(["nodad"] if ":" in address else []),
+            )
+        ip("-n", self.name, "link", "set", self.tap(), "master", "bridge0")
+        ip("-n", self.name, "link", "set", "bridge0", "up")
+        self._is_bridged = True
 
     def command(self, *arguments: str) -> list[str]:
         """The command line that runs a program in the namespace."""
@@ -108,7 +139,7 @@ class Network:
         for number in range(self.nics):
             address = self.guest_address(number)
             command += [
-                f"--interface={self.tap(number)}",
+                f"--interface={self.interface(number)}",
                 f"--dhcp-range={address},{address},255.255.255.0,1h",
             ]
             command += [f"--dhcp-host={self.mac(number)},{address}"]
@@ -124,6 +155,38 @@ class Network:
     def set_carrier(self, number: int, is_up: bool) -> None:
         """Take our side of a tap down or up; `Machine.set_link` pulls the guest's cable instead."""
         ip("-n", self.name, "link", "set", self.tap(number), "up" if is_up else "down")
+
+
+class Neighbour(Network):
+    """
+    The place of one more guest on the network of tap 0: one NIC, with the address 10.99.0.HOST.
+
+    :param host: the last byte, which is also its MAC's
+    """
+
+    def __init__(self, network: Network, host: int) -> None:
+        network.bridge()
+        self.directory = network.directory
+        self.name = network.name
+        self.nics = 1
+        self.host = host
+        self._dhcp = None
+
+    def __enter__(self) -> Neighbour:
+        ip("-n", self.name, "tuntap", "add", self.tap(), "mode", "tap")
+        ip("-n", self.name, "link", "set", self.tap(), "master", "bridge0", "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ip("-n", self.name, "link", "del", self.tap())
+
+    def tap(self, number: int = 0) -> str:
+        """Name of the tap device."""
+        return f"tap{number}-{self.host}"
+
+    def mac(self, number: int = 0) -> str:
+        """MAC of the guest's NIC on that tap."""
+        return f"52:54:00:99:{self.host:02x}:{number:02x}"
 
 
 def _remove_strays() -> None:

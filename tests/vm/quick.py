@@ -110,7 +110,9 @@ def quick_guest(
     # panic=-1 with QEMU's -no-reboot: a kernel that panics ends the run at once
     words = f"console=ttyS0 panic=-1 net.ifnames=0 tsc=reliable tsc_early_khz={clock.counter_khz()}"
     words += f" rig.nics={nics}"
-    words += f" rig.net={'tap' if network else 'user'} {command_line}"
+    words += (
+        f" rig.net={'tap' if network else 'user'} rig.host={network.host if network else 2} {command_line}"
+    )
     if hook:
         if network is None:
             raise RigError("firmware needs a network to boot from")

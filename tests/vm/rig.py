@@ -7,22 +7,27 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.vm import disk, guest, ipxe, quick
+from tests.vm import disk, edk2, guest, ipxe, quick
 from tests.vm.disk import Disk
 from tests.vm.guest import Guest
 from tests.vm.kernel import kernel
-from tests.vm.network import Network
+from tests.vm.lio import Lio
+from tests.vm.network import Neighbour, Network
 from tests.vm.progress import RigError
-from tests.vm.qemu import EMULATION, Machine
+from tests.vm.qemu import EMULATION, Drive, Machine
 from tests.vm.target import Account, Lun, Target
 
 PROGRAMS = (
     "mmdebstrap", "qemu-system-x86_64", "tgtd", "dnsmasq", "ip", "unshare", "setpriv", "mke2fs", "sfdisk",
     "mcopy", "git",
 )  # fmt: skip
+
+#: last byte of the address of a guest that serves LIO to another
+LIO_HOST = 3
 
 
 def missing() -> str:
@@ -48,14 +53,14 @@ class Rig:
         self._stack = ExitStack()
         self._network: Network | None = None
         self._is_locked = False
-        self.targets: list[Target] = []
+        self.targets: list[Target | Lio] = []
 
     def __enter__(self) -> Rig:
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
-        for file in self.directory.iterdir():
+        for file in self.directory.rglob("*"):
             # logs stay, disks and initramfs images go
             if file.suffix in (".img", ".fd", ".ipxe") or file.name == "vmlinuz":
                 file.unlink()
@@ -81,6 +86,39 @@ class Rig:
         self.targets.append(made)
         return self._stack.enter_context(made)
 
+    def lio(self, *luns: Lun, guest: Guest | None = None, label: str = "6.12", **options: Any) -> Lio:
+        """
+        A running target of LIO with those LUNs (one of 64 MiB if there is none); options are Lio's.
+
+        :param guest: who serves it, on its own 127.0.0.1 and ::1, from files and devices of its own; None
+            boots a guest for it, 10.99.0.3 on the rig's network, and each LUN's file is one of this machine
+        :param label: that guest's kernel
+        """
+        chosen = list(luns) or [Lun()]
+        if guest is None:
+            guest, chosen, addresses = self._lio_guest(label, chosen)
+            options = {"addresses": addresses, **options}
+        made = Lio(guest.channel, chosen, **options)
+        self.targets.append(made)
+        return self._stack.enter_context(made)
+
+    def _lio_guest(self, label: str, luns: Sequence[Lun]) -> tuple[Guest, list[Lun], list[str]]:
+        """A guest beside the one under test; each LUN's file of this machine is a disk of its."""
+        side = self._stack.enter_context(Neighbour(self.network(), LIO_HOST))
+        directory = self.directory / "lio"
+        directory.mkdir()
+        drives: list[Drive] = []
+        chosen = []
+        for lun in luns:
+            if lun.file != Path():
+                drives.append(Drive(lun.file, is_snapshot=False))
+                lun = replace(lun, file=Path(f"/dev/vd{'abcdefgh'[len(drives)]}"), back_end="block")
+            chosen.append(lun)
+        served = self.quick(label, network=side, directory=directory, drives=drives, memory_mib=1024)
+        six = f"fd99:0::{LIO_HOST}"
+        served.channel.run(f"ip addr add {six}/64 dev eth0 nodad")
+        return served, chosen, [side.guest_address(), six]
+
     def quick(self, label: str, **options: Any) -> Guest:
         """
         A quick guest on the rig's network; options are quick_guest's.
@@ -98,6 +136,16 @@ class Rig:
         self.guests.append(booted)
         return booted
 
+    def edk2(self, label: str, initiator: str, attempts: Sequence[edk2.Attempt]) -> Guest:
+        """A quick guest loaded by OVMF's own initiator, from a LUN that is an `edk2.loader`."""
+        quick.prepare(label)
+        network = self.network()
+        self._lock()
+        made = edk2.quick_guest(label, network, self.directory, initiator, attempts)
+        booted = self._stack.enter_context(made)
+        self.guests.append(booted)
+        return booted
+
     def disk_copy(self, label: str, name: str = "root.img") -> Disk:
         """The installed disk of that kernel, for this test alone; `edit` and `set_command_line` change it."""
         return disk.copy(kernel(label), self.directory / name)
@@ -108,7 +156,7 @@ class Rig:
         label: str,
         *,
         root: Disk | None = None,
-        target: Target | None = None,
+        target: Target | Lio | None = None,
         command_line: str = "",
         accounts: Sequence[Account] = (),
         nic: str = "e1000",

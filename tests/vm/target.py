@@ -19,12 +19,21 @@ TARGET_NAME = "iqn.2001-04.com.example:rig"
 
 @dataclass(frozen=True)
 class Lun:
-    """One LUN; `parameters` are tgtadm's (`{"readonly": "1", "scsi_sn": "X", "thin_provisioning": "1"}`)."""
+    """
+    One LUN.
 
-    file: Path
+    :ivar file: its disk; LIO makes one in its guest, of `size_mib`, if there is none
+    :ivar parameters: tgtadm's (`{"readonly": "1", "scsi_sn": "X", "thin_provisioning": "1"}`); for LIO these
+        three, and its own attributes; for its back end scsi_debug that module's parameters
+    :ivar back_end: of LIO: a key of `lio.BACK_ENDS`
+    """
+
+    file: Path = Path()
     number: int = 1
     block_size_bytes: int = 512
     parameters: dict[str, str] = field(default_factory=dict)
+    back_end: str = "fileio"
+    size_mib: int = 64
 
 
 @dataclass(frozen=True)
