@@ -50,6 +50,8 @@ STEPS = (
 )
 NAMES = tuple(step.name for step in STEPS)
 LABELS = {step.name: step.label for step in STEPS}
+#: an attempt that begins with a step can fail up to another one
+ENDS = {"nic": "address", "connect": "device"}
 #: a failed boot tells from here on: what comes before has worked if there is somebody to tell
 TOLD = STEPS[NAMES.index("table") :]
 
@@ -84,7 +86,7 @@ class Timeline:
         self._path = path
         self._lines = 0
         self._reached: dict[str, Mark] = {}
-        self._saved: dict[str, Mark] = {}
+        self._end = NAMES[-1]  #: how far the attempt of now can come
         self._failures: list[_Failure] = []
         self._told = ("", 0.0)
 
@@ -103,16 +105,18 @@ class Timeline:
         return made
 
     def reach(self, step: str, words: str = "", at_s: float | None = None) -> None:
-        """Mark a step; a repeated one takes back those that come after it: the road is taken again."""
-        self._take_back(step)
+        """Mark a step. The first mark of an attempt counts: of several NICs one is enough."""
+        if step in self._reached:
+            return
         mark = Mark(time.monotonic() if at_s is None else at_s, step, " ".join(words.split()))
         self._reached[step] = mark
         self._write(mark)
 
     def attempt(self, step: str) -> None:
-        """Begin to try from this step on: a NIC, or a path; where it fails the last success is kept."""
-        self._saved = dict(self._reached)
-        self._take_back(step)
+        """Begin to try, again or by another path: this step and those after it are taken back."""
+        place = NAMES.index(step)
+        self._reached = {name: mark for name, mark in self._reached.items() if NAMES.index(name) < place}
+        self._end = ENDS.get(step, NAMES[-1])
 
     def resume(self) -> None:
         """Take over what another process has marked since it was forked from this one."""
@@ -121,20 +125,18 @@ class Timeline:
             self._reached = {mark.step: mark for mark in marks if not mark.failure}
             self._lines = len(marks)
         self._failures.clear()
-        self._saved = {}
-
-    def _take_back(self, step: str) -> None:
-        place = NAMES.index(step)
-        self._reached = {name: mark for name, mark in self._reached.items() if NAMES.index(name) < place}
+        self._end = NAMES[-1]
 
     def fail(self, message: str) -> None:
-        """Note what came instead of the next step: the attempt is over."""
+        """Note what came instead of the next step of this attempt."""
+        self._note(message, self._end)
+
+    def _note(self, message: str, end: str) -> None:
         last = max((NAMES.index(name) for name in self._reached), default=0)
-        step = NAMES[min(max(last + 1, NAMES.index("table")), len(NAMES) - 1)]
+        step = NAMES[min(max(last + 1, NAMES.index("table")), NAMES.index(end))]
         line = " ".join(message.split())
         self._failures = [one for one in self._failures if one.message != line][-7:]
-        self._failures.append(_Failure(step, line, self._reached))
-        self._reached = self._saved or self._reached
+        self._failures.append(_Failure(step, line, dict(self._reached)))
         self._write(Mark(time.monotonic(), step, "", line))
 
     def end_round(self) -> None:
@@ -155,14 +157,14 @@ class Timeline:
         self._told = (message, time.monotonic())
         line = " ".join(message.split())
         if not any(one.message == line for one in self._failures):
-            self.fail(message)
+            self._note(message, NAMES[-1])
         chosen = next(one for one in self._failures if one.message == line)
         before = chosen.before
         lines = []
         last_s = before["python"].seconds if "python" in before else None
         for step in TOLD:
             mark = before.get(step.name)
-            if mark is not None:
+            if mark is not None and step.name != chosen.step:
                 took = "" if last_s is None else f" after {mark.seconds - last_s:.1f} s"
                 lines.append(f"  {step.label:8} ok{took}{': ' if mark.words else ''}{mark.words}")
                 last_s = mark.seconds

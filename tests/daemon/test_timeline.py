@@ -101,18 +101,28 @@ def test_other_paths_are_told_after_the_one_that_counts() -> None:
     assert lines[-1] == "  also at connect: path 1: no answer"
 
 
-def test_a_nic_that_fails_does_not_take_back_the_one_that_is_up() -> None:
-    made = Timeline()
+def test_of_several_nics_one_is_enough(tmp_path: Path) -> None:
+    made = Timeline(tmp_path / "marks")
     made.reach("table")
     made.attempt("nic")
-    for step in ("nic", "carrier", "address"):
-        made.reach(step, "eth0")
-    made.attempt("nic")
-    made.fail("no NIC with that MAC")
+    for step, nic in (("nic", "eth0"), ("carrier", ""), ("nic", "eth1"), ("address", "192.0.2.2")):
+        made.reach(step, nic)
+    made.fail("eth1: no carrier")
+    assert [(mark.step, mark.words) for mark in read(tmp_path / "marks")][1] == ("nic", "eth0")
     made.attempt("connect")
     made.fail("refused")
-    found = steps(made.summary("refused"))
-    assert (found["address"], found["connect"]) == ("ok", "FAILED")
+    lines = made.summary("refused")
+    assert (steps(lines)["carrier"], steps(lines)["connect"]) == ("ok", "FAILED")
+    assert lines[-1] == "  also at address: eth1: no carrier"
+
+
+def test_a_road_taken_again_is_marked_again(tmp_path: Path) -> None:
+    made = walked(Timeline(tmp_path / "marks"), "login")
+    made.fail("LUN 1 is not there")
+    made.attempt("connect")
+    made.reach("connect", "the second time")
+    assert [mark.step for mark in read(tmp_path / "marks")].count("connect") == 2
+    assert steps(made.summary("no answer"))["login"] == "FAILED"
 
 
 def test_the_marks_of_a_live_boot_are_left_alone(tmp_path: Path) -> None:
