@@ -303,6 +303,7 @@ class Policy:
     short_secrets: bool = True  #: CHAP secrets of less than 96 bits are used, with a warning
     initial_r2t: bool = False  #: what we propose for InitialR2T; the result function is OR
     immediate_data: bool = True  #: likewise; the result function is AND
+    max_recv_data_segment_length_bytes: int = 0  #: 0: a whole I/O fits a segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,8 @@ PARAMETERS: tuple[Parameter, ...] = (
               "use CHAP secrets of less than 96 bits, with a warning"),
     Parameter("initial_r2t", False, "", "RFC 7143 §13.10", "propose InitialR2T=Yes"),
     Parameter("immediate_data", True, "", "RFC 7143 §13.11", "propose ImmediateData=Yes"),
+    Parameter("max_recv_data_segment_length_bytes", 0, "bytes", "RFC 7143 §13.12",
+              "longest segment the target may send", 512, (1 << 24) - 1, zero_means="a whole I/O"),
 )  # fmt: skip
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}

@@ -22,6 +22,8 @@ from isboot.session.redirect import follow as follow  # for those who connect, l
 from isboot.session.status import LoginRefused
 from isboot.values import Credentials, NegotiatedSession, PathConfig, Policy, Portal
 
+LOGIN_DATA_BYTES = 8192  #: RFC 7143 §13.12: what holds until the full feature phase, whatever is declared
+
 
 class ConnectionLost(SessionError):  # noqa: N818 - what happened, in the project's words
     """The connection ended, or its deadline passed: the same may work later."""
@@ -59,7 +61,7 @@ class Connection:
     doing: str
     header_digest: bool = False
     data_digest: bool = False
-    max_data_bytes: int = 8192
+    max_data_bytes: int = LOGIN_DATA_BYTES
 
     def send(self, message: Pdu, deadline: Deadline) -> None:
         """:raises ConnectionLost: the socket fails, or the deadline passes"""
@@ -235,8 +237,9 @@ def _login(
         auth_required=policy.auth_required,
         takes_short_secrets=policy.short_secrets,
     )
-    # RFC 7143 §13.12: until the full feature phase 8192 holds; more does no harm, the whole text is bounded.
-    connection = Connection(sock, doing, max_data_bytes=int(offers["MaxRecvDataSegmentLength"]))
+    # more than holds for a login does no harm, the whole text is bounded
+    max_data_bytes = max(int(offers["MaxRecvDataSegmentLength"]), LOGIN_DATA_BYTES)
+    connection = Connection(sock, doing, max_data_bytes=max_data_bytes)
     try:
         outcome = run_login(connection, parameters, Deadline.within(policy.login_timeout_ms))
     except (LoginRefused, AlgorithmsRefused) as error:

@@ -95,6 +95,8 @@ def offers_of(policy: Policy, *, is_discovery: bool = False) -> dict[str, str]:
         return offers
     for name in ("MaxRecvDataSegmentLength", "MaxBurstLength"):
         offers[name] = str(min(max(int(offers[name]), policy.max_io_bytes), keys.BY_NAME[name].high))
+    if policy.max_recv_data_segment_length_bytes:
+        offers["MaxRecvDataSegmentLength"] = str(policy.max_recv_data_segment_length_bytes)
     offers["InitialR2T"] = "Yes" if policy.initial_r2t else "No"
     offers["ImmediateData"] = "Yes" if policy.immediate_data else "No"
     # A digest the policy asks for is offered alone: a list with None in it invites a downgrade.
@@ -177,6 +179,11 @@ class Login:
             return self._say(list(self.parameters.offers.items()), transit=True)
         self._finish(response)
         return None
+
+    @property
+    def is_in_security(self) -> bool:
+        """Say whether who we are is still the question."""
+        return self._stage == SECURITY
 
     # --- requests ---
 

@@ -76,6 +76,8 @@ def test_policy_decides_what_is_offered() -> None:
     assert offers["MaxRecvDataSegmentLength"] == offers["MaxBurstLength"] == str(4 << 20)
     assert (offers["HeaderDigest"], offers["DataDigest"]) == ("CRC32C", "None")
     assert (offers["InitialR2T"], offers["ImmediateData"]) == ("Yes", "No")
+    short = offers_of(Policy(max_recv_data_segment_length_bytes=512))
+    assert (short["MaxRecvDataSegmentLength"], short["MaxBurstLength"]) == ("512", str(1 << 20))
 
 
 def test_discovery_offers_only_what_means_something_there() -> None:
