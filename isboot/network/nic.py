@@ -155,12 +155,12 @@ def _with_router(kernel: Kernel, wanted: Wanted, link: Link) -> NicConfig:
 
 
 def _put_routes(kernel: Kernel, link: Link, routes: Sequence[PlannedRoute], done: Done) -> None:
-    for route, is_onlink in routes:
+    for route, is_onlink, is_beside in routes:
         if route in kernel.routes(route.destination.version, link.ifindex):
             continue
         to = f"route to {route.destination}" + (f" via {route.gateway}" if route.gateway else "")
         try:
-            kernel.put_route(route, is_onlink=is_onlink)
+            kernel.put_route(route, is_onlink=is_onlink, is_beside=is_beside)
         except OSError as error:
             raise NetworkError(
                 f"adding the {to} on {link.name}: {error.strerror}",

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from isboot.network.netlink import (
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
@@ -242,13 +243,15 @@ class Rtnetlink:
     def remove_address(self, ifindex: int, interface: IpInterface) -> None:
         self._netlink.request(RTM_DELADDR, _encode_address(ifindex, interface))
 
-    def put_route(self, route: Route, *, is_onlink: bool = False) -> None:
+    def put_route(self, route: Route, *, is_onlink: bool = False, is_beside: bool = False) -> None:
         """
         Add a route, in place of one with the same destination and metric.
 
         :param is_onlink: the gateway is a neighbour although no address of the NIC says so
+        :param is_beside: that one stays: it is another NIC's
         """
-        self._netlink.request(RTM_NEWROUTE, _encode_route(route, is_onlink), NLM_F_CREATE | NLM_F_REPLACE)
+        how = NLM_F_CREATE | (NLM_F_APPEND if is_beside else NLM_F_REPLACE)
+        self._netlink.request(RTM_NEWROUTE, _encode_route(route, is_onlink), how)
 
 
 def _family(version: int) -> int:

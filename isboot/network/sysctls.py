@@ -55,7 +55,7 @@ ROWS = (
 )
 
 #: of the other NICs on the same network
-NEIGHBOUR_ROWS = tuple(row for row in ROWS if row.path.endswith("/arp_ignore"))
+NEIGHBOUR_ROWS = tuple(row for row in ROWS if row.when == "shared")
 
 
 def neighbours(

@@ -3,8 +3,6 @@ The network stage against the running kernel: a NIC of ours, v0, wired to anothe
 namespaces of their own.  v0 is a veth; the other machine is v1 with a gateway's and a target's addresses.
 """
 
-import ctypes
-import json
 import os
 import socket
 import subprocess
@@ -12,78 +10,34 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyroute2 import IPRoute  # here as the judge of our own netlink
 
 from isboot.errors import ExitStatus, NetworkError
+from isboot.network import bringup
 from isboot.network.bringup import bring_up, configure
 from isboot.network.connect import connect
 from isboot.network.kernel import Places, Wanted, unmarked
 from isboot.network.rtnetlink import Rtnetlink
 from isboot.values import NicConfig, NicState, Portal
+from tests.native.namespaces import MAC, Namespace, ip, two_machines
 
 pytestmark = [
     pytest.mark.native,
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root"),
 ]
 
-CLONE_NEWNET = 0x40000000
-MAC = "52:54:00:12:34:56"
 PORT = 3260
-libc = ctypes.CDLL(None, use_errno=True)  # os.setns and os.unshare came with Python 3.12
-
-
-def ip(*arguments: str) -> Any:
-    """Run the program ip in this thread's namespace; with -j first, give what it prints."""
-    done = subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
-    return json.loads(done.stdout or "[]") if arguments[0] == "-j" else None
-
-
-class Namespace:
-    """A network namespace, alive as long as its file is open here."""
-
-    def __init__(self) -> None:
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        ip("link", "set", "lo", "up")
-        assert libc.setns(own, CLONE_NEWNET) == 0
-        os.close(own)
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Be in this namespace, with this thread and what it starts."""
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        assert libc.setns(self.fd, CLONE_NEWNET) == 0
-        try:
-            yield
-        finally:
-            assert libc.setns(own, CLONE_NEWNET) == 0
-            os.close(own)
 
 
 @pytest.fixture
 def other_machine() -> Iterator[Namespace]:
-    """The test runs in a namespace with v0 (down, no address); this is the other one, with v1 up."""
-    ours, other = Namespace(), Namespace()
-    try:
-        with ours.entered():
-            ip("link", "add", "v0", "address", MAC, "type", "veth", "peer", "name", "v1")
-            ip("link", "set", "v1", "netns", f"/proc/{os.getpid()}/fd/{other.fd}")
-            with other.entered():
-                for address in ("192.0.2.1/24", "2001:db8::1/64"):
-                    ip("address", "add", address, "dev", "v1", *(["nodad"] if ":" in address else []))
-                for address in ("198.51.100.9/32", "2001:db8:1::9/128"):
-                    ip("address", "add", address, "dev", "lo")
-                ip("link", "set", "v1", "up")
-            yield other
-    finally:
-        os.close(ours.fd)
-        os.close(other.fd)
+    with two_machines() as other:
+        yield other
 
 
 def make_nic(address: str = "192.0.2.15/24", gateway: str | None = "192.0.2.1", mac: str = MAC) -> NicConfig:
@@ -330,7 +284,74 @@ def test_without_the_right_to_configure_exits_77(other_machine: Namespace) -> No
     assert status == "77"
 
 
+def test_nic_with_a_cable_does_not_wait_for_one_without(
+    other_machine: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringup, "GRACE_S", 0.05)
+    ip("link", "add", "u0", "address", "52:54:00:12:34:57", "type", "veth", "peer", "name", "u1")
+    second = replace(make_nic("203.0.113.15/24", None, "52:54:00:12:34:57"), index=1)
+    with Rtnetlink() as kernel:
+        states, (fault,) = wait_with(kernel, second, make_nic())
+    assert list(states) == [0]
+    assert fault.message.startswith("waiting for the carrier of u0 (52:54:00:12:34:57): none after ")
+
+
+# --- MTU
+
+
+def test_mtu_is_set(other_machine: Namespace) -> None:
+    configure(make_nic(), [], carrier_timeout_s=10, mtu_bytes=9000, dropins_root=None)
+    (link,) = ip("-j", "link", "show", "v0")
+    assert link["mtu"] == 9000
+
+
+@pytest.mark.parametrize(
+    ("nic", "mtu_bytes", "least"), [(make_nic(), 60, 68), (IPV6_NIC, 1000, 1280)], ids=["IPv4", "IPv6"]
+)
+def test_mtu_beyond_the_range_is_refused_and_the_boot_goes_on(
+    other_machine: Namespace, nic: NicConfig, mtu_bytes: int, least: int
+) -> None:
+    said: list[str] = []
+    configure(nic, [], carrier_timeout_s=10, mtu_bytes=mtu_bytes, dropins_root=None, say=said.append)
+    assert said == [
+        f"setting the MTU of v0 to {mtu_bytes}: it takes {least} to 65535 bytes; it stays at 1500"
+    ]
+
+
+def test_kernel_without_vlans_exits_69(other_machine: Namespace) -> None:
+    try:
+        ip("link", "add", "link", "v0", "name", "v0.7", "type", "vlan", "id", "7")
+    except subprocess.CalledProcessError:
+        pass
+    else:
+        return  # this kernel has VLANs; tests/vm/test_network.py uses them
+    with pytest.raises(NetworkError, match="adding VLAN 5 to v0: Operation not supported") as caught:
+        run(replace(make_nic(), vlan=5))
+    assert caught.value.exit_status is ExitStatus.UNAVAILABLE
+
+
 # --- connecting
+
+
+def test_nic_without_a_cable_is_not_connected_through(other_machine: Namespace) -> None:
+    run(make_nic())
+    bringup.need_carrier("v0", Portal("192.0.2.1"))
+    with other_machine.entered():
+        ip("link", "set", "v1", "down")
+    with pytest.raises(NetworkError) as caught:
+        bringup.need_carrier("v0", Portal("192.0.2.1"))
+    assert caught.value.message == "connecting to 192.0.2.1:3260 through v0: no carrier"
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+
+
+def test_nic_is_located_by_what_the_table_says(other_machine: Namespace) -> None:
+    assert bringup.locate(make_nic(), Portal("192.0.2.1")) == "v0"
+    with pytest.raises(NetworkError) as caught:
+        bringup.locate(make_nic(mac="52:54:00:00:00:ff"), Portal("192.0.2.1"))
+    assert caught.value.message == (
+        "connecting to 192.0.2.1:3260: the NIC with MAC 52:54:00:00:00:ff is not there"
+    )
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
 
 
 def test_socket_is_bound_to_the_nic(other_machine: Namespace) -> None:

@@ -103,12 +103,15 @@ class FakeKernel:
         self._note(f"put {interface}")
         self.addresses_present = [each for each in self.addresses_present if each.interface != interface]
         self.addresses_present.append(Address(ifindex, interface, IFA_F_PERMANENT))
+        # as the kernel does: the route to the address's network comes with it
+        source, metric = (interface.ip, 0) if interface.version == 4 else (None, 256)
+        self.routes_present.append(Route(interface.network, ifindex, None, source, metric))
 
     def remove_address(self, ifindex: int, interface: IpInterface) -> None:
         self._note(f"remove {interface}")
         self.addresses_present = [each for each in self.addresses_present if each.interface != interface]
 
-    def put_route(self, route: Route, *, is_onlink: bool = False) -> None:
+    def put_route(self, route: Route, *, is_onlink: bool = False, is_beside: bool = False) -> None:
         self._note(f"route {route.destination}")
         self.routes_present.append(route)
 

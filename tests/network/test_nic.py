@@ -211,7 +211,8 @@ def test_tentative_address_is_waited_for() -> None:
 
     kernel = FakeKernel(make_link(2, "eth0"), events=[settle])
     kernel.addresses_present = [address]
-    assert run(kernel, make_nic("2001:db8::15/64")).changes == 0
+    run(kernel, make_nic("2001:db8::15/64"))
+    assert kernel.log == ["route 2001:db8::/64"]
     assert kernel.events == []
 
 

@@ -36,6 +36,7 @@ def test_nics_of_one_network_answer_for_themselves_only(tmp_path: Path) -> None:
     make_sysctls(tmp_path, rp_filter=2, promote_secondaries=1)
     assert list(sysctls.put(tmp_path, "eth0", V4, ["shared"], ["eth1"])) == [
         "eth0: arp_ignore=1", "eth0: arp_announce=2", "eth1: arp_ignore=1",
+        "eth1: arp_announce=2",
     ]  # fmt: skip
     assert (tmp_path / "ipv4/conf/eth1/rp_filter").read_text() == "2\n"
 
