@@ -141,30 +141,31 @@ def run_login(connection: Connection, parameters: LoginParameters, deadline: Dea
         while request is not None:
             connection.send(request, deadline)
             message = connection.receive(deadline)
-            if not isinstance(message, pdu.LoginResponse):
-                raise _out_of_place(message, parameters.doing)
-            request = machine.next(message)
+            _look_for_farewell(message, parameters.doing)
+            request = machine.next(pdu.expect(message, pdu.LoginResponse))
     except ProtocolError as error:
         raise connection.blame(error) from error
+    except ConnectionLost as error:
+        if parameters.credentials is None and machine.is_in_security:
+            # So does LIO of 6.12 and 7.2 where it asks for CHAP: no status, the connection ends.
+            error.hint = "the target may ask for CHAP: no CHAP name is configured for it"
+        raise
     if machine.outcome is None:
         raise IsbootError(f"{parameters.doing}: the login ended without a result")
     return machine.outcome
 
 
-def _out_of_place(message: Pdu, doing: str) -> SessionError:
+def _look_for_farewell(message: Pdu, doing: str) -> None:
     """
-    Give the error of a PDU other than a Login Response: it ends the connection, whatever it says.
+    Say what a target means that answers a Login Request with something else; it ends the login in any case.
 
-    :source: RFC 7143 §6.3
+    :source: RFC 7143 §6.3: whatever is no Login Response ends the connection
     """
+    hint = "the target's log may say why"
     if isinstance(message, pdu.AsyncMessage) and message.event in pdu.ENDING_EVENTS:
-        return ConnectionLost(f"{doing}: the target {pdu.ENDING_EVENTS[message.event]} during the login")
+        raise ConnectionLost(f"{doing}: the target {pdu.ENDING_EVENTS[message.event]} during the login", hint)
     if isinstance(message, pdu.Reject):
-        return SessionError(
-            f"{doing}: the target rejected the Login Request: {message.reason_text}",
-            "the target's log may say why",
-        )
-    return ProtocolError(f"a {message.NAME} came where a {pdu.LoginResponse.NAME} was due")
+        raise SessionError(f"{doing}: the target rejected the Login Request: {message.reason_text}", hint)
 
 
 class TryMd5Alone(SameAgain):

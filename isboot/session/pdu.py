@@ -480,5 +480,6 @@ AnyPdu = TypeVar("AnyPdu", bound=Pdu)
 def expect(pdu: Pdu, kind: type[AnyPdu]) -> AnyPdu:
     """Insist on one kind of PDU. :raises ProtocolError: it is another"""
     if not isinstance(pdu, kind):
-        raise ProtocolError(f"a {pdu.NAME} came where a {kind.NAME} was due")
+        article = "an" if pdu.NAME.startswith(("A", "R2T")) else "a"
+        raise ProtocolError(f"{article} {pdu.NAME} came where a {kind.NAME} was due")
     return pdu

@@ -19,6 +19,8 @@ class Account:
     reverse_secret: bytes = b""
     algorithms: tuple[int, ...] = (8, 7, 6, 5)
     is_base64: bool = False
+    challenge: bytes = b""  #: the same each time; empty: a new one
+    identifier: int | None = None  #: likewise
 
 
 @dataclass
@@ -126,8 +128,10 @@ class LoginSide:
             common = [number for number in offered if number in self.account.algorithms]
             if not common:
                 return [], False, True
-            self._algorithm, self._identifier = common[0], secrets.randbelow(256)
-            self._challenge = secrets.token_bytes(24)
+            self._algorithm = common[0]
+            fixed = self.account.identifier
+            self._identifier = secrets.randbelow(256) if fixed is None else fixed
+            self._challenge = self.account.challenge or secrets.token_bytes(24)
             return [("CHAP_A", str(common[0])), ("CHAP_I", str(self._identifier)),
                     ("CHAP_C", self._binary(self._challenge))], False, False  # fmt: skip
         if "CHAP_R" in pairs:
