@@ -12,10 +12,13 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from enum import IntEnum
 
 REPEAT_S = 30.0
 RING_LINES = 256
+#: the kernel takes ten lines in five seconds from an open file (printk.devkmsg=ratelimit), and drops others
+KMSG_BURST = 8
 
 
 class Level(IntEnum):
@@ -25,6 +28,14 @@ class Level(IntEnum):
     WARNING = 4
     NOTICE = 5
     INFO = 6
+
+
+def _open_kmsg() -> int:
+    try:
+        # non-blocking: a full log must not stop the process that serves the root
+        return os.open("/dev/kmsg", os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return -1
 
 
 class Log:
@@ -39,11 +50,7 @@ class Log:
         self._said: dict[str, tuple[str, float]] = {}
         self._fd = -1
         if to_kernel:
-            try:
-                # non-blocking: a full log must not stop the process that serves the root
-                self._fd = os.open("/dev/kmsg", os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            except OSError:
-                self._fd = -1
+            self._fd = _open_kmsg()
 
     @property
     def is_kernels(self) -> bool:
@@ -56,7 +63,25 @@ class Log:
 
         :param is_row: its columns are set with blanks, which stay
         """
-        line = " ".join(text.splitlines() if is_row else text.split())
+        self._say(" ".join(text.splitlines() if is_row else text.split()), level)
+
+    def say_table(self, lines: Sequence[str], level: Level) -> None:
+        """Say rows that belong together, none of which the kernel may drop."""
+        ours = self._fd
+        try:
+            for number, line in enumerate(lines):
+                if ours >= 0 and number % KMSG_BURST == 0:
+                    if number:
+                        os.close(self._fd)
+                    self._fd = _open_kmsg()
+                self.say(line, level, is_row=True)
+        finally:
+            if self._fd != ours:
+                if self._fd >= 0:
+                    os.close(self._fd)
+                self._fd = ours
+
+    def _say(self, line: str, level: Level) -> None:
         self.ring.append(line)
         if level > self._show:
             return

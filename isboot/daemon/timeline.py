@@ -96,6 +96,7 @@ class Timeline:
         if any(mark.step == "device" and not mark.failure for mark in read(path)):
             return cls()
         try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             path.unlink(missing_ok=True)
         except OSError:
             return cls()  # not root: the boot itself will say so
@@ -229,14 +230,13 @@ def tell(
     :param stage: where the error names none
     :param verb: "failed", or "waits" for what is expected to pass
     """
-    log.say(f"boot {verb} at {error.stage or stage}: {error.message}", Level.ERROR)
-    if error.hint:
-        log.say(f"hint: {error.hint}", Level.ERROR)
-    for line in timeline.summary(error.message):
-        log.say(line, Level.ERROR, is_row=True)
-    end = "trying again"
+    lines = [f"boot {verb} at {error.stage or stage}: {' '.join(error.message.split())}"]
+    lines += [f"hint: {error.hint}"] if error.hint else []
+    lines += timeline.summary(error.message)
     if is_final:
         meaning = ExitStatus(error.exit_status).name.lower().replace("_", " ")
-        end = f"exit status {int(error.exit_status)} ({meaning}): nothing is tried again"
-    log.say(end, Level.ERROR)
+        lines.append(f"exit status {int(error.exit_status)} ({meaning}): nothing is tried again")
+    else:
+        lines.append("trying again")
+    log.say_table(lines, Level.ERROR)
     error.is_told = True
