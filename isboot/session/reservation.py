@@ -31,12 +31,15 @@ TYPES = {
 }
 _ONLY_WRITES = (0x1, 0x5, 0x7)  #: others may read
 _FOR_REGISTRANTS = (0x5, 0x6, 0x7, 0x8)
+_ALL_HOLD = (0x7, 0x8)  #: every registrant is a holder, and the reservation has no key of its own
 
 _HEADER_BYTES = 8  #: PRGENERATION, ADDITIONAL LENGTH
 _KEY_BYTES = 8
 _FULL_STATUS_BYTES = 24
 _ALLOCATION_BYTES = 8192
 _PROTOCOL_ISCSI = 5
+_MAX_KEYS = 8  #: in a message
+_NAMES = (b"iqn.", b"eui.", b"naa.")
 _ISID_SEPARATOR = b",i,0x"  #: of a TransportID of format 01b
 
 
@@ -101,9 +104,13 @@ def decode_full_status(data: bytes) -> tuple[Registrant, ...]:
 
 def _transport(identifier: bytes) -> tuple[str, str]:
     """Give name and ISID of an iSCSI TransportID (SPC-4 §7.6.4.6)."""
-    if len(identifier) < 4 or identifier[0] & 0x0F != _PROTOCOL_ISCSI:
+    if identifier.startswith(_NAMES):  # istgt leaves the four bytes before the name out
+        name = identifier
+    elif len(identifier) < 4 or identifier[0] & 0x0F != _PROTOCOL_ISCSI:
         return "", ""
-    name = identifier[4 : 4 + int.from_bytes(identifier[2:4], "big")].split(b"\0")[0]
+    else:
+        name = identifier[4 : 4 + int.from_bytes(identifier[2:4], "big")]
+    name = name.split(b"\0")[0]
     name, _, isid = name.partition(_ISID_SEPARATOR)
     return text(name), text(isid).lower()
 
@@ -135,8 +142,7 @@ def conflict(control: Control, name: str) -> SessionError:
     held = _reservation(control)
     if held is not None:
         return _refusal(control, held, _registrants(control))
-    keys = _read(control, READ_KEYS)
-    said = ", ".join(f"0x{key:016x}" for key in decode_keys(keys or b"")[:8])
+    said = _keys(control)
     return SessionError(
         f"{control.doing}: LUN {format_lun(control.session.lun)} is reserved by another initiator:"
         f" {name} is answered RESERVATION CONFLICT"
@@ -151,9 +157,10 @@ def _refusal(control: Control, held: Reservation, registered: tuple[Registrant, 
     who = f" by {holders[0].name}" if holders else ""
     if holders and holders[0].isid:
         who += f" (ISID {holders[0].isid})"
+    key = _keys(control) if held.kind in _ALL_HOLD else ""
     return SessionError(
         f"{control.doing}: LUN {format_lun(control.session.lun)} is reserved{who or ' by another initiator'}:"
-        f" {held.kind_name}, key 0x{held.key:016x}",
+        f" {held.kind_name}, key {key or f'0x{held.key:016x}'}",
         "release it where it is held, or have the target clear it; isboot takes no reservation away",
         ExitStatus.TRY_AGAIN,
     )
@@ -166,6 +173,11 @@ def _reservation(control: Control) -> Reservation | None:
 
 def _registrants(control: Control) -> tuple[Registrant, ...]:
     return decode_full_status(_read(control, READ_FULL_STATUS) or b"")
+
+
+def _keys(control: Control) -> str:
+    listed = decode_keys(_read(control, READ_KEYS) or b"")
+    return ", ".join(f"0x{key:016x}" for key in listed[:_MAX_KEYS])
 
 
 def _read(control: Control, action: int) -> bytes | None:

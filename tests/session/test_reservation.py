@@ -17,7 +17,14 @@ from tests.session.sessions import ISID, session_with
 
 PERSISTENT_RESERVE_IN, MODE_SENSE_6, TEST_UNIT_READY = 0x5E, 0x1A, 0x00
 OTHER = "iqn.2026-11.org.example:other"
+RAW = f"{OTHER},i,0x8095c6250700".encode()
 KEY = 0xABC1230000000001
+
+
+def test_a_name_without_what_should_stand_before_it_is_read() -> None:
+    # istgt 20111008 sends no header of the TransportID
+    body = KEY.to_bytes(8, "big") + bytes(4) + b"\1\3" + bytes(9) + bytes([len(RAW)]) + RAW
+    assert reservation.decode_full_status(wrapped(body)) == (Registrant(KEY, True, OTHER, "8095c6250700"),)
 
 
 def wrapped(body: bytes) -> bytes:
@@ -106,7 +113,11 @@ def test_a_disk_that_is_held_is_refused_with_holder_and_key(kind: int, name: str
         Registrant(5, False, "iqn.2026-11.org.example:third"),
         Registrant(KEY, True, OTHER, "800000000009"),
     ]
-    error = complaint(Disk(answers={PERSISTENT_RESERVE_IN: held_by(Reservation(KEY, kind), others)}))
+    held = Reservation(
+        0 if kind in (7, 8) else KEY, kind
+    )  # every registrant holds those two: no key of its own
+    answers = {PERSISTENT_RESERVE_IN: held_by(held, others, KEY.to_bytes(8, "big"))}
+    error = complaint(Disk(answers=answers))
     assert error.message.endswith(
         f"LUN 1 is reserved by {OTHER} (ISID 800000000009): {name}, key 0xabc1230000000001"
     )
