@@ -1,7 +1,7 @@
 """
 The diskless machine's disk: GPT, GRUB for BIOS and UEFI, and a Debian 13 with our package installed.
 
-Made from the quick guest's image, by dpkg in a chroot: 20 seconds, most of them dracut's.
+Made from the quick guest's image, by dpkg in a chroot: 20 seconds, most of them the initramfs's.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ ROOT_MIB = 66
 #: what every boot of a test says to the kernel; a test adds to it
 COMMAND_LINE = "root=LABEL=root rw console=ttyS0,115200 panic=-1 rd.shell=0"
 
+#: what makes the initramfs -> the packages that bring it in place of the guest tree's dracut
+INITRAMFS = {"dracut": (), "initramfs-tools": ("initramfs-tools", "zstd")}
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -47,11 +50,22 @@ class Disk:
         self.edit(f"mkdir -p $ROOT/boot/grub; cat > $ROOT/boot/grub/grub.cfg <<'END'\n{config}\nEND")
 
 
-def image(which: Kernel) -> Path:
-    """The installed disk in the cache; tests use a `copy`."""
+def image(which: Kernel, initramfs: str = "dracut") -> Path:
+    """
+    The installed disk in the cache; tests use a `copy`.
+
+    :param initramfs: a row of INITRAMFS
+    """
     base = quick.image(which)
     built = package()
     agent = [INSIDE / "agent.py", INSIDE / "isboot-rig.service"]
+    replaced = rootfs.archives(rootfs.GUEST, INITRAMFS[initramfs]) if INITRAMFS[initramfs] else None
+    # only images that are there are renewed: an empty one stands for that of the kernel's installation
+    replace = f"""
+        apt-get -qy install /rig/archives/*.deb
+        umount /rig/archives
+        : > /boot/initrd.img-{which.release}
+    """
 
     def make(path: Path) -> None:
         _partition(path, base)
@@ -64,22 +78,28 @@ def image(which: Kernel) -> Path:
         echo 'LABEL=root / ext4 defaults 0 1' > /etc/fstab
         echo 6f1c7d0f5c8f4f7f9d5e2b1a0c3d4e5f > /etc/machine-id
         passwd -q -d root
+        {replace if replaced else ""}
         dpkg -i /rig/{built.name}
         umount /rig/{built.name} /rig/isboot-rig.service /rig/agent.py
         rm -r /rig
         """
         binds = [(file, f"/rig/{file.name}") for file in [*agent, built]]
+        binds += [(replaced, "/rig/archives")] if replaced else []
         rootfs.run_inside_image(path, ROOT_MIB * MIB, script, binds=binds)
         Disk(path, which.release).set_command_line(COMMAND_LINE)
 
     # the directory of the package carries the hash of its sources; so does the image's
     key = cache.fingerprint(base.name, built.parent.name, grub.images().name, COMMAND_LINE, *agent)
-    return cache.obtain(f"disk-{which.label}", key, make)
+    if replaced is None:
+        return cache.obtain(f"disk-{which.label}", key, make)
+    return cache.obtain(
+        f"disk-{which.label}-{initramfs}", cache.fingerprint(key, replaced.name, replace), make
+    )
 
 
-def copy(which: Kernel, path: Path) -> Disk:
-    """A disk of the test's own, at `path`."""
-    subprocess.run(["cp", "--sparse=always", str(image(which)), str(path)], check=True)
+def copy(which: Kernel, path: Path, initramfs: str = "dracut") -> Disk:
+    """A disk of the test's own, at `path`; `initramfs` as in `image`."""
+    subprocess.run(["cp", "--sparse=always", str(image(which, initramfs)), str(path)], check=True)
     return Disk(path, which.release)
 
 

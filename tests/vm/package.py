@@ -9,8 +9,8 @@ from tests.vm.progress import RigError
 
 #: what the package is made of
 INPUTS = (
-    "isboot", "bpf", "cdefs", "docs", "tools/boot", "tools/debian", "tools/dracut", "tools/systemd",
-    "setup.py", "pyproject.toml", "README.md", "LICENSE",
+    "isboot", "bpf", "cdefs", "docs", "tools/boot", "tools/debian", "tools/dracut", "tools/initramfs",
+    "tools/initramfs-tools", "tools/systemd", "setup.py", "pyproject.toml", "README.md", "LICENSE",
 )  # fmt: skip
 
 

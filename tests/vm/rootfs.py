@@ -73,6 +73,25 @@ def tree(which: Tree) -> Path:
     return cache.obtain(f"tree-{which.name}", key, make)
 
 
+def archives(which: Tree, packages: Sequence[str]) -> Path:
+    """The .deb files that installing these packages in the tree would take, as a directory in the cache."""
+    base = tree(which)
+    script = f"""
+    echo 'deb {apt.mirror()} {SUITE} main' > /etc/apt/sources.list.d/archives.list
+    apt-get -q update
+    apt-get -qy --no-install-recommends --download-only -o Dir::Cache::archives=/result install \
+        {" ".join(packages)}
+    rm -r /result/partial /result/lock
+    """
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        run_inside([base], script, binds=((path, "/result"),))
+
+    key = cache.fingerprint(base.name, SUITE, *packages)
+    return cache.obtain(f"archives-{packages[0]}", key, make)
+
+
 def run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
     """
     Run a build step quietly.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tests.vm import disk
 from tests.vm.disk import ROOT_MIB
 from tests.vm.guest import Guest
+from tests.vm.kernel import kernel
 from tests.vm.kills import kill_all_over
 from tests.vm.rig import Rig
 from tests.vm.target import Account, Lun, Target
@@ -58,7 +60,7 @@ print("processes", seen)
 
 
 def boot(rig: Rig, firmware: str, label: str, **options: object) -> tuple[Guest, Target, Path]:
-    root = rig.disk_copy(label)
+    root = disk.copy(kernel(label), rig.directory / "root.img", str(options.pop("initramfs", "dracut")))
     command_line = options.pop("command_line", "")
     if command_line:
         root.set_command_line(f"{disk.COMMAND_LINE} {command_line}")
@@ -103,10 +105,25 @@ def power_off(guest: Guest, target: Target, image: Path) -> None:
 
 
 def test_a_diskless_machine_lives_on_its_lun(rig: Rig, boot_case: tuple[str, str]) -> None:
-    firmware, label = boot_case
+    live_on_its_lun(rig, *boot_case)
+
+
+def live_on_its_lun(
+    rig: Rig,
+    firmware: str,
+    label: str,
+    initramfs: str = "dracut",
+    harm: Callable[[Guest, Target, str, str], int] = kill_all_over,
+) -> None:
+    """
+    Boot, work, lose workers, target and launcher, power off.
+
+    :param initramfs: what made it, as in `disk.image`
+    :param harm: what it must live through, working on a file; gives how many workers were killed
+    """
     # under UEFI iPXE runs a script with the secrets of mutual CHAP, under BIOS it follows DHCP's root-path
     has_chap = firmware == "uefi"
-    guest, target, image = boot(rig, firmware, label, has_chap=has_chap)
+    guest, target, image = boot(rig, firmware, label, has_chap=has_chap, initramfs=initramfs)
     run = guest.channel.run
     for line in (
         "isboot: table: iBFT found",
@@ -148,8 +165,12 @@ def test_a_diskless_machine_lives_on_its_lun(rig: Rig, boot_case: tuple[str, str
         "active",
     ]
 
+    # all of it is the unit's
+    groups = run("cat $(printf '/proc/%s/cgroup ' $(pgrep -f '^@isboot')) | sort -u").output
+    assert groups == "0::/system.slice/isboot.service\n"
+
     # a session of work with faults in it
-    kills = kill_all_over(guest, target, "/var/tmp/fio.data", f"{firmware} {label} after switch_root")
+    kills = harm(guest, target, "/var/tmp/fio.data", f"{firmware} {label} after switch_root")
     load = guest.channel.start(FIO.format(runtime=10), 180)
     target.restart()
     run("sync; echo 3 > /proc/sys/vm/drop_caches; cat /usr/bin/* > /dev/null", 120)

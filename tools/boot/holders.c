@@ -64,15 +64,18 @@ static bool mentions(const char *pid, const char *name, const char *format, dev_
 	return found;
 }
 
-static bool shares_namespace(const char *pid)
+bool share_mounts(const char *one, const char *other)
 {
-	char path[64], theirs[64], ours[64];
-	ssize_t length;
+	const char *const pids[] = { one, other };
+	char path[64], links[2][64];
+	ssize_t lengths[2];
 
-	(void)snprintf(path, sizeof(path), "/proc/%.20s/ns/mnt", pid);
-	length = readlink(path, theirs, sizeof(theirs));
-	return length > 0 && readlink("/proc/self/ns/mnt", ours, sizeof(ours)) == length &&
-	       memcmp(ours, theirs, (size_t)length) == 0;
+	for (int i = 0; i < 2; i++) {
+		(void)snprintf(path, sizeof(path), "/proc/%.20s/ns/mnt", pids[i]);
+		lengths[i] = readlink(path, links[i], sizeof(links[i]));
+	}
+	return lengths[0] > 0 && lengths[0] == lengths[1] &&
+	       memcmp(links[0], links[1], (size_t)lengths[0]) == 0;
 }
 
 static void say_holder(const char *pid, dev_t device)
@@ -94,7 +97,8 @@ static void say_holder(const char *pid, dev_t device)
 			 : mentions(pid, "maps", "x", device)      ? "a mapped file"
 			 : mentions(pid, "mountinfo", "u", device) ? "its mount namespace"
 								   : NULL;
-	if (by && (strcmp(by, "its mount namespace") != 0 || !shares_namespace(pid)) && atoi(pid) != getpid())
+	if (by && (strcmp(by, "its mount namespace") != 0 || !share_mounts(pid, "self")) &&
+	    atoi(pid) != getpid())
 		say("shutdown: process %s (%s) holds it by %s", pid, name, by);
 }
 

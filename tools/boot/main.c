@@ -41,11 +41,16 @@ int main(int count, char **arguments)
 		return shut_down(count > 1 ? arguments[1] : "poweroff");
 	if (count > 2 && strcmp(arguments[1], "world") == 0)
 		return world(count - 2, arguments + 2);
+	if (count > 2 && strcmp(arguments[1], "start") == 0)
+		return start(count - 2, arguments + 2);
 	if (count > 2 && strcmp(arguments[1], "join") == 0)
 		return join_world(count - 2, arguments + 2);
+	if (count > 2 && strcmp(arguments[1], "keep") == 0)
+		return keep(count - 2, arguments + 2);
 	if (count > 2 && strcmp(arguments[1], "tell") == 0)
 		return tell(arguments[2], TELL_TIMEOUT_MS);
-	(void)fprintf(stderr,
-		      "usage: isboot-boot world TREE PROGRAM ... | join FILE PROGRAM ... | tell WORD\n");
+	(void)fprintf(
+		stderr,
+		"usage: isboot-boot world|start TREE PROGRAM ... | join|keep FILE PROGRAM ... | tell WORD\n");
 	return 2;
 }

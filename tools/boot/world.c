@@ -26,6 +26,7 @@
 
 #define WORLD "/run/isboot/world"
 #define RUN_TEMPLATE "/usr/lib/isboot/run"
+#define AT_SHUTDOWN "/run/initramfs"
 enum { MAX_MOUNTS = 256 };
 
 static int fail(const char *doing, const char *what)
@@ -43,22 +44,26 @@ static int become(char **arguments)
 	static char bytecode[] = "PYTHONDONTWRITEBYTECODE=1";
 	static char programs[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 	static char language[] = "LC_ALL=C.UTF-8";
-	static char name[] = "@isboot";
+	static char name[] = PROCESS_NAME;
 	char notify[PATH_MAX] = "NOTIFY_SOCKET=";
 	char *environment[] = { home, path, heap, bytecode, programs, language, NULL, NULL };
 	const char *socket = getenv("NOTIFY_SOCKET");
 	char *program = arguments[0];
 
-	/* the /dev/null systemd gave us lies on the host's /dev, which would keep the root from being unmounted */
+	/* what we were given lies on the host's /dev, which would keep the root from being unmounted */
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int messages = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 
 	if (null >= 0)
 		(void)dup2(null, STDIN_FILENO);
+	if (messages >= 0) {
+		(void)dup2(messages, STDOUT_FILENO);
+		(void)dup2(messages, STDERR_FILENO);
+	}
 	if (socket) {
 		(void)strncat(notify, socket, sizeof(notify) - strlen(notify) - 1);
 		environment[6] = notify;
 	}
-	/* the '@' tells systemd's killing spree that this is a storage daemon of the root */
 	arguments[0] = name;
 	(void)execve(program, arguments, environment);
 	return fail("running", program);
@@ -90,6 +95,19 @@ static void detach_others(void)
 		(void)umount2(points[count], MNT_DETACH); /* children come later in the list, so go first */
 }
 
+/*
+ * Makes programs under a directory of /run executable.  initramfs-tools mounts /run noexec, and the host keeps it
+ * so: systemd-shutdown would ask access(2) for /run/initramfs/shutdown, be told no, and leave the root unflushed.
+ */
+static int allow_programs(const char *directory)
+{
+	(void)mkdir(directory, 0755);
+	if (mount(directory, directory, NULL, MS_BIND, NULL) != 0 ||
+	    mount(NULL, directory, NULL, MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NODEV, NULL) != 0)
+		return fail("making programs executable under", directory);
+	return 0;
+}
+
 static int enter(void)
 {
 	if (chdir(WORLD) != 0)
@@ -114,6 +132,8 @@ int world(int count, char **arguments)
 	if (access(RUN_TEMPLATE, F_OK) == 0 && copy_tree(RUN_TEMPLATE, "/run") != 0)
 		return 1;
 	(void)mkdir("/run/isboot", 0700);
+	if (allow_programs(AT_SHUTDOWN) != 0)
+		return 1;
 	if (mkdir(WORLD, 0700) != 0 && errno != EEXIST)
 		return fail("making", WORLD);
 	if (unshare(CLONE_NEWNS) != 0)
