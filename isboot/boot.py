@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from isboot.block import parameters, udev
 from isboot.block.device import Control, Device
 from isboot.config import boot as sources
 from isboot.config import cmdline
-from isboot.errors import ExitStatus, RedirectError
+from isboot.errors import ExitStatus, NetworkError, RedirectError
 from isboot.firmware import find
 from isboot.network import bringup, watch
 from isboot.network import connect as tcp
@@ -34,6 +34,9 @@ from isboot.values import (
     PathConfig,
     Portal,
 )
+
+if TYPE_CHECKING:
+    from isboot.network.lease import Lease
 
 CONNECT_TIMEOUT_S = 5.0
 FENCE_WAIT_S = 30.0  #: where LOGICAL UNIT RESET is refused: what most targets give a command at most
@@ -77,12 +80,64 @@ class Attached:
 
 def find_table(options: cmdline.KernelOptions, root: Path = Path("/")) -> list[IbftTable]:
     """Stage 1, firmware: every table there is; none at all is no error yet (netroot= may serve)."""
-    return find.find_tables(root, has_other_source=bool(options.netroots)) if options.enabled else []
+    has_other = bool(options.netroots or options.asks_dhcp)
+    return find.find_tables(root, has_other_source=has_other) if options.enabled else []
 
 
 def configure(tables: list[IbftTable], options: cmdline.KernelOptions) -> BootConfig:
     """Stage 2, config: what to boot from, by the precedence of the sources."""
     return sources.from_sources(tables, options)
+
+
+def lease(
+    config: BootConfig, options: cmdline.KernelOptions, say: Say, marks: Marks = NO_MARKS
+) -> tuple[BootConfig, list[Lease]]:
+    """
+    Stage 3, network, where addresses come by DHCP: the configuration with them, and with the root-path.
+
+    A NIC that gets none is left as it is as long as another has an address: a boot needs one path.
+
+    :return: the leases, to be kept
+    :raises NetworkError: no NIC got an address
+    :raises ConfigError: there is no root-path, or it is none of iSCSI
+    """
+    from isboot.network import lease as dhcp  # a boot from a table with addresses has no use for it
+
+    nics: list[NicConfig] = []
+    leases: list[Lease] = []
+    faults: list[NetworkError] = []
+    for wanted in config.nics:
+        nics.append(wanted)
+        if wanted.address is None and wanted.origin == "dhcp":
+            marks.attempt("nic")
+            try:
+                leases.append(
+                    dhcp.obtain(
+                        wanted,
+                        needs_root_path=not config.paths,
+                        timeout_s=config.policy.dhcp_timeout_ms / 1000,
+                        carrier_timeout_s=config.policy.carrier_timeout_ms / 1000,
+                        say=say,
+                    )
+                )
+                nics[-1] = leases[-1].configured
+            except NetworkError as error:
+                marks.fail(error.message)
+                faults.append(error)
+    if faults and not any(nic.address for nic in nics):
+        raise faults[0]
+    by_index = {nic.index: nic for nic in nics}
+    paths = tuple(
+        replace(path, nic=by_index[path.nic.index]) if path.nic else path for path in config.paths
+    )
+    config = replace(config, nics=tuple(nics), paths=paths)
+    if leases and not config.policy.mtu_bytes:
+        mtu_bytes = max(one.mtu_bytes for one in leases)
+        config = replace(config, policy=replace(config.policy, mtu_bytes=mtu_bytes))
+    if leases and not config.paths:
+        best = next((one for one in leases if one.root_path), leases[0])
+        config = sources.with_root_path(config, best.root_path, best.configured, options)
+    return config, leases
 
 
 def bring_up(config: BootConfig, say: Say, marks: Marks = NO_MARKS) -> dict[int, NicState]:

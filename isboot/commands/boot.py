@@ -6,15 +6,21 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from isboot.errors import ExitStatus, IsbootError, NetworkError
 from isboot.values import BootConfig, NicState
 
 if TYPE_CHECKING:
+    from isboot.config.cmdline import KernelOptions
     from isboot.daemon.log import Log
     from isboot.daemon.timeline import Timeline
+    from isboot.network.lease import Lease
+
+Result = TypeVar("Result")
 
 AS_SERVICE = "@isboot"  #: our argv[0] where tools/boot/world.c has started us
 RETRY_S = 1.0  #: on top of what was waited for in vain
@@ -34,8 +40,12 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
 
     log = Log(to_kernel=not arguments.dry_run)
     if arguments.adopt:
+        from isboot.config import cmdline
         from isboot.daemon import start
 
+        with suppress(IsbootError):  # what the command line has wrong, the boot has told
+            options = cmdline.parse(Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace"))
+            log.turn_up(to_console=options.verbose, debug=options.debug)
         start.adopt(log)
         return ExitStatus.FINE
     from isboot.daemon.timeline import Timeline, tell
@@ -47,6 +57,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         from isboot.config import cmdline
 
         options = cmdline.parse(Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace"))
+        log.turn_up(to_console=options.verbose, debug=options.debug)
         for warning in options.warnings:
             log.say(warning, Level.WARNING)
         tables = boot.find_table(options)
@@ -60,6 +71,8 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         for warning in config.warnings:
             if warning not in options.warnings:
                 log.say(warning, Level.WARNING)
+        for line in origin_lines(config):
+            log.say(line, Level.DEBUG)
         if arguments.dry_run:
             print(plan(config))
             return ExitStatus.FINE
@@ -67,13 +80,16 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         if os.geteuid() != 0:
             raise IsbootError("booting: not permitted", "run it as root", ExitStatus.NOT_PERMITTED)
         stage = "network"
+        config, leases = lease(config, options, log, timeline)
         nics, config = reach(config, log, timeline)
         stage = "session"
         from isboot.daemon import armour, start
 
-        armour.keep_memory_free(log)
-        start.in_foreground(config, nics, log, is_armed=True, retry_s=start.FOR_EVER_S, timeline=timeline)
+        with kept(leases):
+            armour.keep_memory_free(log)
+            start.in_foreground(config, nics, log, is_armed=True, retry_s=start.FOR_EVER_S, timeline=timeline)
     except IsbootError as error:
+        log.trace(error)
         if log.is_kernels and not error.is_told:
             tell(log, timeline, error, stage, is_final=True)
         if sys.orig_argv[0] == AS_SERVICE:
@@ -92,15 +108,69 @@ def reach(config: BootConfig, log: Log, timeline: Timeline) -> tuple[dict[int, N
     """
     from isboot import boot
     from isboot.daemon.log import Level
+
+    def bring_up() -> tuple[dict[int, NicState], BootConfig]:
+        nics = boot.bring_up(config, log.say, timeline)
+        for nic in nics.values():
+            log.say(f"NIC: {nic.name} ({nic.driver}) {nic.mac} has {nic.address}", Level.NOTICE)
+        return nics, boot.resolve(config, nics)
+
+    return _until_it_works(bring_up, log, timeline)
+
+
+def lease(
+    config: BootConfig, options: KernelOptions, log: Log, timeline: Timeline
+) -> tuple[BootConfig, list[Lease]]:
+    """
+    Ask by DHCP for what is not known, for as long as it takes, and give the configuration with it.
+
+    :raises IsbootError: what waiting does not mend
+    """
+    from isboot import boot
+    from isboot.daemon.log import Level
+
+    if all(nic.address is not None or nic.origin != "dhcp" for nic in config.nics):
+        return config, []
+    before = config
+    config, leases = _until_it_works(lambda: boot.lease(before, options, log.say, timeline), log, timeline)
+    for warning in config.warnings:
+        if warning not in before.warnings:
+            log.say(warning, Level.WARNING)
+    for row, line in zip(config.origins, origin_lines(config), strict=True):
+        if row not in before.origins:
+            log.say(line, Level.DEBUG)
+    return config, leases
+
+
+@contextmanager
+def kept(leases: Sequence[Lease]) -> Iterator[None]:
+    """Have the leases renewed: until the end of the device, and on when this process is killed."""
+    if not leases:
+        yield
+        return
+    from isboot.network.lease import keep
+
+    keepers = [keep(one) for one in leases]
+    try:
+        yield
+    finally:
+        for keeper in keepers:
+            keeper.terminate()
+
+
+def _until_it_works(work: Callable[[], Result], log: Log, timeline: Timeline) -> Result:
+    """
+    Do something of the network until it works.
+
+    :raises IsbootError: what waiting does not mend
+    """
+    from isboot.daemon.log import Level
     from isboot.daemon.timeline import tell
 
     while True:
         timeline.end_round()
         try:
-            nics = boot.bring_up(config, log.say, timeline)
-            for nic in nics.values():
-                log.say(f"NIC: {nic.name} ({nic.driver}) {nic.mac} has {nic.address}", Level.NOTICE)
-            return nics, boot.resolve(config, nics)
+            return work()
         except NetworkError as error:
             if error.exit_status is not ExitStatus.TRY_AGAIN:
                 raise

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 REPEAT_S = 30.0
+PRINTK = "/proc/sys/kernel/printk"
 RING_LINES = 256
 #: the kernel takes ten lines in five seconds from an open file (printk.devkmsg=ratelimit), and drops others
 KMSG_BURST = 8
@@ -28,6 +29,7 @@ class Level(IntEnum):
     WARNING = 4
     NOTICE = 5
     INFO = 6
+    DEBUG = 7
 
 
 def _open_kmsg() -> int:
@@ -48,6 +50,10 @@ class Log:
         self.ring: deque[str] = deque(maxlen=RING_LINES)
         self._show = show
         self._said: dict[str, tuple[str, float]] = {}
+        self._repeat_s = REPEAT_S
+        self._has_traces = False
+        self._console_fd = -1
+        self._console_level = 0  #: the kernel itself puts what is more important on the console
         self._fd = -1
         if to_kernel:
             self._fd = _open_kmsg()
@@ -56,6 +62,39 @@ class Log:
     def is_kernels(self) -> bool:
         """Whether it goes to the kernel's log, and so to the console."""
         return self._fd >= 0
+
+    def turn_up(
+        self, *, to_console: bool, debug: int, console: str = "/dev/console", printk: str = PRINTK
+    ) -> None:
+        """
+        Say more.
+
+        :param to_console: also what the kernel keeps from its console, as it does when it is "quiet"
+        :param debug: 1: what only developers ask for; 2: what repeats as well; 3: where errors came up
+        :param printk: the file with the kernel's level for its console
+        """
+        if debug >= 1:
+            self._show = Level.DEBUG
+        if debug >= 2:
+            self._repeat_s = 0.0
+        self._has_traces = debug >= 3
+        if to_console and self._fd >= 0:
+            try:
+                with open(printk, encoding="ascii") as file:
+                    self._console_level = int(file.read().split()[0])
+                # non-blocking: a terminal that is stopped must not stop us
+                flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+                self._console_fd = os.open(console, flags)
+            except (OSError, ValueError, IndexError):
+                self._console_fd = -1
+
+    def trace(self, error: BaseException) -> None:
+        """Say where an error came up, if that was asked for."""
+        if self._has_traces:
+            import traceback
+
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self.say(line, Level.DEBUG, is_row=True)
 
     def say(self, text: str, level: Level = Level.INFO, *, is_row: bool = False) -> None:
         """
@@ -94,6 +133,8 @@ class Log:
             return
         try:
             os.write(self._fd, f"<{int(level)}>isboot: {line}\n".encode("utf-8", "replace")[:900])
+            if self._console_fd >= 0 and level >= self._console_level:
+                os.write(self._console_fd, f"isboot: {line}\n".encode("utf-8", "replace")[:900])
         except OSError:
             pass  # a lost line is better than a lost root
 
@@ -101,7 +142,7 @@ class Log:
         """Say a line about a subject unless it is the same as the last one, at most REPEAT_S ago."""
         now = time.monotonic()
         last, when = self._said.get(subject, ("", 0.0))
-        if last == text and now - when < REPEAT_S:
+        if last == text and now - when < self._repeat_s:
             return
         self._said[subject] = (text, now)
         self.say(text, level)

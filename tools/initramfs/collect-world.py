@@ -22,6 +22,8 @@ from pathlib import Path
 LEFT_OUT = ("isboot.trace", "isboot.bpf", "isboot.commands.bench", "isboot.commands.trace")
 #: modules the interpreter asks for by itself, or the C parts by name
 ALSO = ("encodings.idna", "encodings.latin_1", "encodings.ascii", "_cffi_backend", "traceback", "linecache")
+#: programs a boot may start, if they are installed: udhcpc, for netroot=dhcp (isboot.network.lease.BUSYBOX)
+PROGRAMS = (Path("/usr/bin/busybox"),)
 
 
 def is_left_out(name: str) -> bool:
@@ -73,14 +75,28 @@ def libraries() -> set[Path]:
     return {Path(word[5].strip()) for word in words if len(word) == 6 and ".so" in word[5]}
 
 
+def linked_with(program: Path) -> list[Path]:
+    """Give the shared objects of a program, the interpreter among them; none for a static one."""
+    done = subprocess.run(["ldd", str(program)], check=False, capture_output=True, text=True)
+    words = [word for line in done.stdout.splitlines() for word in line.split()]
+    return [Path(word) for word in words if word.startswith("/")]
+
+
 def loader() -> Path:
-    for line in subprocess.run(
-        ["ldd", os.path.realpath(sys.executable)], check=True, capture_output=True, text=True
-    ).stdout.splitlines():
-        word = line.split()[0]
-        if word.startswith("/") and "ld-linux" in word:
-            return Path(word)
+    for path in linked_with(Path(os.path.realpath(sys.executable))):
+        if "ld-linux" in path.name:
+            return path
     raise SystemExit("collect-world: ldd names no program interpreter")
+
+
+def add_program(program: Path, top: Path) -> None:
+    """Copy a program with what it is linked with; a library that Python has brought is there already."""
+    copy(Path(os.path.realpath(program)), top, program)
+    for name in linked_with(program):
+        library = Path(os.path.realpath(name))  # /lib is a link that is made last
+        if "ld-linux" not in name.name and not (top / str(library).lstrip("/")).exists():
+            copy(library, top)
+            add_names(library, top)
 
 
 def copy(source: Path, top: Path, name: Path | None = None) -> None:
@@ -131,6 +147,9 @@ def main() -> None:
     for library in sorted(libraries()):
         copy(library, top)
         add_names(library, top)
+    for program in PROGRAMS:
+        if program.exists():
+            add_program(program, top)
     interpreter = Path(os.path.realpath(sys.executable))
     copy(interpreter, top, Path("/usr/bin/python3"))
     for link in ("lib", "lib64", "bin", "sbin"):
