@@ -43,14 +43,16 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return once something accepts on 127.0.0.1:port; fail with the log if the process dies first."""
+def wait_for_port(
+    port: int, process: subprocess.Popen[bytes], log: Path, address: str = "127.0.0.1"
+) -> None:
+    """Return once something accepts on that port; fail with the log if the process dies first."""
     end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end:
         if process.poll() is not None:
             break
         with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)) == 0:
+            if sock.connect_ex((address, port)) == 0:
                 return
         time.sleep(0.02)
     raise RuntimeError(f"no target on port {port}: exit {process.poll()}\n{log.read_text(errors='replace')}")
@@ -69,10 +71,12 @@ class Tgtd:
 
     :param environment: more of it, LD_PRELOAD for example
     :param wrapper: words before the command: ["ip", "netns", "exec", "X"]
+    :param address: where it listens; all of 127.0.0.0/8 is there without being set up
     """
 
     directory: Path
     port: int = field(default_factory=free_port)
+    address: str = "127.0.0.1"
     environment: dict[str, str] = field(default_factory=dict)
     wrapper: list[str] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
@@ -109,11 +113,11 @@ class Tgtd:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, "tgtd", "-f", "-C", self._control_port, "-t", "2",
-                 "--iscsi", f"portal=127.0.0.1:{self.port}"],
+                 "--iscsi", f"portal={self.address}:{self.port}"],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env=self._environment() | self.environment,
             )  # fmt: skip
-        wait_for_port(self.port, self.process, self.log)
+        wait_for_port(self.port, self.process, self.log, self.address)
         for words in self._setup:
             self._admin(words)
 
