@@ -33,10 +33,11 @@ static int fail(const char *doing)
 static int listen_for_ready(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = NOTIFY_PATH };
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd;
 
 	(void)mkdir("/run/isboot", 0700);
 	(void)unlink(NOTIFY_PATH);
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
 		return -1;
 	return fd;
