@@ -187,7 +187,9 @@ class Rig:
         if accounts or not is_described:
             script = ipxe.script([target.root_path()], accounts, is_described=is_described)
             (self.directory / "boot.ipxe").write_text(script)
-            network.start_dhcp(boot_file="boot.ipxe", tftp=self.directory)
+            # iPXE would describe whatever it gets a root-path for; udhcpc asks later, and gets one
+            later = ["--dhcp-vendorclass=set:later,udhcp", f"--dhcp-option=tag:later,17,{target.root_path()}"]
+            network.start_dhcp(boot_file="boot.ipxe", tftp=self.directory, extra=later)
         else:
             network.start_dhcp(root_path=target.root_path())
         machine = Machine(
