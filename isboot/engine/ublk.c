@@ -69,6 +69,7 @@ static void take_up(struct isboot_lane *lane, uint32_t slot)
 		&ublk->map[slot / ublk->queue_depth].descriptors[slot % ublk->queue_depth];
 	struct command *command = &lane->commands[slot];
 	uint64_t length = (uint64_t)descriptor->nr_sectors * SECTOR_BYTES;
+	uint64_t offset = descriptor->start_sector * SECTOR_BYTES;
 
 	switch (descriptor->op_flags & OPERATION_MASK) {
 	case ISBOOT_UBLK_OP_READ:
@@ -79,19 +80,19 @@ static void take_up(struct isboot_lane *lane, uint32_t slot)
 		break;
 	case ISBOOT_UBLK_OP_FLUSH:
 		command->operation = ISBOOT_FLUSH;
-		length = 0;
+		length = offset = 0; /* the block layer gives a flush no place: its sector may be -1 */
 		break;
 	default: /* DISCARD, WRITE_ZEROES: not advertised */
 		give_back(lane, slot, -EOPNOTSUPP);
 		return;
 	}
 	if (length > lane->setup.max_io_bytes || length % lane->setup.block_size_bytes ||
-	    (descriptor->start_sector * SECTOR_BYTES) % lane->setup.block_size_bytes) {
+	    offset % lane->setup.block_size_bytes) {
 		give_back(lane, slot, -EINVAL);
 		return;
 	}
 	command->fua = descriptor->op_flags & ISBOOT_UBLK_IO_F_FUA;
-	command->offset_bytes = descriptor->start_sector * SECTOR_BYTES;
+	command->offset_bytes = offset;
 	command->length_bytes = (uint32_t)length;
 	isboot_command_arrive(lane, command);
 }
