@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isboot.errors import ExitStatus, FirmwareError, UsageError
-from isboot.firmware import document, find, hexdump, layout, text
+from isboot.firmware import document, find, hexdump, layout, lun, quirks, text
 from isboot.firmware.layout import Field, Kind, Structure
 from isboot.values import IbftInitiator, IbftNic, IbftTable, IbftTarget, Secret
 
@@ -136,6 +136,13 @@ def describe(table: IbftTable, show_secrets: bool = False) -> Iterator[str]:
         yield from _describe_structure(f"NIC {nic.index}", layout.NIC, nic, show_secrets)
     for target in table.targets:
         yield from _describe_structure(f"target {target.index}", layout.TARGET, target, show_secrets)
+    met = quirks.met(table)
+    if met:
+        yield ""
+        yield "quirks"
+    for one in met:
+        quirk = one.quirk
+        yield f"  {quirk.code} ({quirk.producer}): {', '.join(one.places)}: {quirk.sign}; {quirk.action}"
     yield ""
     yield "problems" if table.problems else "no problems"
     for problem in table.problems:
@@ -175,18 +182,9 @@ def _shown(field: Field, value: Any, show_secrets: bool) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "-"
     if field.kind is Kind.LUN:
-        return _lun(value)
+        return lun.describe(value)
     if value is None or value == "":
         return "-"
     if field.name == "vlan" and value == 0:
         return "-"
     return str(value)
-
-
-def _lun(lun: bytes) -> str:
-    """Give a LUN as its number where it is one of a single level, and always as its bytes."""
-    number = int.from_bytes(lun[:2], "big")
-    # SAM-5 §4.7.4: peripheral device addressing on bus 0, and flat space addressing.
-    if not any(lun[2:]) and (number < 256 or 0x4000 <= number < 0x8000):
-        return f"{number & 0x3FFF} ({lun.hex()})"
-    return lun.hex()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from isboot.firmware import layout, text
+from isboot.firmware import layout, lun, text
 from isboot.values import IbftInitiator, IbftNic, IbftTarget, Problem, Secret, iscsi_name_fault
 
 VLAN_MAXIMUM = 4094  #: IEEE 802.1Q keeps 4095
@@ -118,6 +118,8 @@ CHECKS: tuple[Check, ...] = (
     Check(_T, "header_index", "warning", "index", _index_fault),
     Check(_T, "ip", "warning", "address", lambda t: _when(t.ip is None, "the target has no address")),
     Check(_T, "port", "warning", "port", lambda t: _when(t.port == 0, "the TCP port is 0")),
+    Check(_T, "lun", "warning", "lun",
+          lambda t: _when(fault := lun.fault(t.lun), f"LUN {t.lun.hex()}: {fault}")),
     Check(_T, "name", "error", "name", _name_fault),
     Check(_T, "name", "warning", "name", _underscore),
     Check(_T, "chap", "note", "chap",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isboot.firmware import text
+from isboot.firmware import quirks, text
 from isboot.values import IbftInitiator, IbftNic, IbftTable, IbftTarget, IpAddress
 
 
@@ -47,6 +47,16 @@ def to_document(table: IbftTable, *, show_secrets: bool = False) -> dict[str, An
             for problem in table.problems
         ],
         "verdict": verdict(table),
+        "quirks": [
+            {
+                "code": met.quirk.code,
+                "producer": met.quirk.producer,
+                "where": list(met.places),
+                "message": f"{met.quirk.sign}; {met.quirk.action}",
+                "source": met.quirk.source,
+            }
+            for met in quirks.met(table)
+        ],
     }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ HINT = "the keys are those of isboot ibft --json"
 PORT = 3260
 CHECKSUM_OFFSET = 9
 # Keys of the document that say what a reader found, not what a table holds.
-FINDINGS = frozenset({"source", "problems", "verdict", "has_secret", "has_reverse_secret"})
+FINDINGS = frozenset({"source", "problems", "verdict", "quirks", "has_secret", "has_reverse_secret"})
 LISTS = ("radius", "dns")
 
 

@@ -18,7 +18,7 @@ GOOD = encode(CHAP_TABLE)
 BROKEN = GOOD[:9] + bytes([GOOD[9] ^ 1]) + GOOD[10:]
 TABLE_KEYS = [
     "source", "signature", "revision", "length", "checksum_ok", "oem_id", "oem_table_id", "control",
-    "initiator", "nics", "targets", "problems", "verdict",
+    "initiator", "nics", "targets", "problems", "verdict", "quirks",
 ]  # fmt: skip
 TARGET_KEYS = [
     "index", "header_index", "name", "ip", "port", "lun", "nic", "chap", "chap_name", "reverse_chap_name",
