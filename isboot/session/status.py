@@ -46,8 +46,9 @@ STATUSES = (
            ExitStatus.NOTHING_THERE),
     Status(2, 0x05, "unsupported version", "the target speaks another version of iSCSI",
            ExitStatus.UNAVAILABLE),
-    Status(2, 0x06, "too many connections", "the target's limit of sessions is reached: end another one",
-           ExitStatus.TRY_AGAIN),
+    Status(2, 0x06, "too many connections",
+           "another session of this initiator is open, the firmware's for example: it ends when the target"
+           " misses it, or end it there", ExitStatus.TRY_AGAIN),
     Status(2, 0x07, "missing parameter", "the target's log says which one", ExitStatus.FAILED),
     Status(2, 0x08, "cannot include in session", "the target's log says why", ExitStatus.FAILED),
     Status(2, 0x09, "session type not supported", "the target has no discovery: name the target itself",

@@ -136,6 +136,10 @@ class TargetConnection:
             self._stat_sn = (self._stat_sn + 1) & 0xFFFFFFFF
         return replace(message, **changes)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
     def close(self) -> None:
         """Reset it, or after a last answer that has to arrive: close it."""
         if not self._is_closed:
@@ -180,10 +184,9 @@ class TargetConnection:
                 if other is not self and other.isid == request.isid:
                     other.close()
         response = self._login.receive(request)
-        if target.refuse is not None:
-            response = replace(
-                response, status_class=target.refuse[0], status_detail=target.refuse[1], data=b""
-            )
+        refusal = target.refuse or ((2, 6) if self._is_one_too_many() else None)
+        if refusal is not None:
+            response = replace(response, status_class=refusal[0], status_detail=refusal[1], data=b"")
         elif target.redirect is not None:
             address, is_permanent = target.redirect
             text = keys.encode_text([("TargetAddress", address)])
@@ -195,6 +198,16 @@ class TargetConnection:
         if self._login.is_over:
             self._values = self._login.values
             self._is_full_feature = True
+
+    def _is_one_too_many(self) -> bool:
+        names = [
+            other._login.said.get("InitiatorName")
+            for other in self.target.connections
+            if other._login is not None and not other._is_closed and other.isid != self.isid
+        ]
+        assert self._login is not None
+        limit = self.target.max_sessions
+        return limit is not None and names.count(self._login.said.get("InitiatorName")) >= limit
 
     def _take_text(self, request: TextRequest) -> None:
         if request.target_transfer_tag == RESERVED_TAG:

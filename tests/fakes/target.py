@@ -96,6 +96,7 @@ class FakeTarget:
     answers_tmf: int = 0
     refuse: tuple[int, int] | None = None  #: class and detail every login ends with
     redirect: tuple[str, bool] | None = None  #: TargetAddress, is_permanent
+    max_sessions: int | None = None  #: of one initiator; one more, by another ISID, gets class 2 detail 6
     targets: list[tuple[str, list[str]]] = field(default_factory=list)  #: for SendTargets; default: itself
     first_stat_sn: int = 1
     port: int = 0
