@@ -1,0 +1,163 @@
+"""isboot-boot where a service manager is missing, or came late: its verbs `start` and `keep`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root"),
+]
+
+SOURCES = Path(__file__).resolve().parents[2] / "tools/boot"
+#: the process that is started: says what it is told to NOTIFY_SOCKET, then waits or ends
+PROGRAM = r"""
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+int main(int count, char **words)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	strcpy(address.sun_path, getenv("NOTIFY_SOCKET"));
+	for (int i = 2; i < count; i++)
+		sendto(fd, words[i], strlen(words[i]), 0, (struct sockaddr *)&address, sizeof(address));
+	if (strcmp(words[1], "wait") == 0)
+		for (;;)
+			pause();
+	return atoi(words[1]);
+}
+"""
+#: a /run as initramfs-tools leaves it; the machine's own mounts are not touched
+NAMESPACE = ("unshare", "--mount", "--propagation=private", "sh", "-euc")
+PREPARE = "mount -t tmpfs -o noexec,nosuid,nodev,mode=0755 run /run; mkdir -m 700 /run/initramfs; "
+
+
+def compile_static(program: Path, *sources: Path) -> None:
+    command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Werror", "-static", "-o", str(program)]
+    subprocess.run([*command, *map(str, sources)], check=True)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Give isboot-boot, and a tree that holds /program."""
+    directory = tmp_path_factory.mktemp("boot")
+    source = directory / "program.c"
+    source.write_text(PROGRAM, encoding="ascii")
+    (directory / "tree").mkdir()
+    compile_static(directory / "tree/program", source)
+    compile_static(directory / "isboot-boot", *sorted(SOURCES.glob("*.c")))
+    return directory / "isboot-boot", directory / "tree"
+
+
+def start(places: tuple[Path, Path], words: str, after: str = "") -> tuple[int, list[str]]:
+    """Give the exit status of `start`, and what the shell said after it; what it started is ended."""
+    program, tree = places
+    # the shell is PID 1 of a namespace of its own: what was started ends with it
+    command = [NAMESPACE[0], "--pid", "--fork", "--kill-child", "--mount-proc", *NAMESPACE[1:]]
+    text = f"{PREPARE} status=0; {program} start {tree} /program {words} || status=$?; echo $status; {after}"
+    done = subprocess.run([*command, text], capture_output=True, text=True, check=True, timeout=20)
+    status, *rest = done.stdout.splitlines()
+    return int(status), rest
+
+
+def test_start_returns_when_the_process_says_ready_and_leaves_it_alone(places: tuple[Path, Path]) -> None:
+    after = "cat /proc/2/cmdline | tr '\\0' ' '; echo; ls /run/isboot; readlink /proc/2/fd/0 /proc/2/fd/2; "
+    after += "cut -d' ' -f6 /proc/2/stat; ls /proc/2/root"
+    after = after.replace("/proc/2/", "/proc/$(pgrep -f '^@isboot')/")
+    status, said = start(places, 'wait STATUS=soon "X=READY=1" "STATUS=now\nREADY=1"', after)
+    assert status == 0
+    # its name; no socket is left; neither its input nor its messages are the shell's
+    assert said[:4] == ["@isboot wait STATUS=soon X=READY=1 STATUS=now", "READY=1 ", "world", "/dev/null"]
+    assert said[4] == "/dev/kmsg"
+    assert said[5] not in ("0", "1")  # a session of its own
+    assert said[6:] == ["dev", "proc", "program", "run", "sys", "tmp"]
+
+
+@pytest.mark.parametrize(("words", "status"), [("66", 66), ("0", 1), ("75 STATUS=READY=1", 75)])
+def test_start_tells_how_a_process_ended_that_never_was_ready(
+    places: tuple[Path, Path], words: str, status: int
+) -> None:
+    assert start(places, words)[0] == status
+
+
+def test_start_hears_a_process_that_ends_right_after_it_was_ready(places: tuple[Path, Path]) -> None:
+    assert start(places, "0 READY=1")[0] == 0
+
+
+def test_programs_for_the_shutdown_can_be_run_though_run_is_noexec(places: tuple[Path, Path]) -> None:
+    after = f"cp {places[0]} /run/isboot-boot; cp {places[0]} /run/initramfs/shutdown; "
+    after += "test -x /run/isboot-boot || echo not there; test -x /run/initramfs/shutdown && echo here"
+    assert start(places, "wait READY=1", after)[1] == ["not there", "here"]
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """Give the service manager's end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(str(tmp_path / "notify"))
+        end.setblocking(False)
+        yield end
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[int, int]]:
+    """Give the pids of a launcher, by its name, and of its worker."""
+    script = "sleep 60 > /dev/null & echo $!; wait"
+    with subprocess.Popen(
+        ["@isboot", "-c", script], executable="/bin/sh", stdout=subprocess.PIPE, text=True
+    ) as launcher:
+        assert launcher.stdout is not None
+        worker = int(launcher.stdout.readline())
+        yield launcher.pid, worker
+        os.kill(worker, signal.SIGKILL)
+
+
+def keep(places: tuple[Path, Path], manager: socket.socket, worker: int | str) -> int:
+    """Run `keep` for a worker and give its exit status; the program to run instead gives 9."""
+    file = Path(manager.getsockname()).with_name("worker")
+    file.write_text(f"{worker}\n", encoding="ascii")
+    command = [str(places[0]), "keep", str(file), "/bin/sh", "-c", "exit 9"]
+    environment = {**os.environ, "NOTIFY_SOCKET": manager.getsockname()}
+    return subprocess.run(command, env=environment, check=False, timeout=20).returncode
+
+
+def heard(manager: socket.socket) -> str:
+    """Give what the service manager was told, "" for nothing."""
+    try:
+        return manager.recv(100).decode()
+    except BlockingIOError:
+        return ""
+
+
+def test_keep_makes_the_launcher_that_lives_the_units_main_process(
+    places: tuple[Path, Path], manager: socket.socket, family: tuple[int, int]
+) -> None:
+    launcher, worker = family
+    assert keep(places, manager, worker) == 0
+    assert heard(manager) == f"MAINPID={launcher}\nREADY=1\n"
+
+
+def test_keep_runs_another_launcher_where_the_workers_parent_is_none(
+    places: tuple[Path, Path], manager: socket.socket, family: tuple[int, int]
+) -> None:
+    launcher, _ = family
+    assert keep(places, manager, launcher) == 9  # its parent is this test
+    assert heard(manager) == ""
+
+
+@pytest.mark.parametrize("worker", ["", "0", "4194305"])
+def test_keep_without_a_worker_fails(places: tuple[Path, Path], manager: socket.socket, worker: str) -> None:
+    assert keep(places, manager, worker) == 1
+    assert heard(manager) == ""
