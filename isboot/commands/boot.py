@@ -66,6 +66,12 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
                 f"table: {table.signature} found ({table.source}), {table.oem_id} {table.oem_table_id}",
                 Level.NOTICE,
             )
+        if options.is_for_others and not tables:
+            from isboot.daemon import start
+
+            log.say(f"there is no iBFT, and {options.foreign} is not for isboot", Level.NOTICE)
+            start.notify("READY=1")  # a unit that ends before it is ready has failed
+            return ExitStatus.FINE
         stage = "config"
         config = boot.configure(tables, options)
         for warning in config.warnings:

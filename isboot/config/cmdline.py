@@ -17,7 +17,7 @@ from isboot.config.ip import IpOption
 from isboot.config.lun import parse_boot_luns
 from isboot.config.netroot import Netroot
 from isboot.config.reading import PREFIX, Reading
-from isboot.errors import ConfigError, UsageError
+from isboot.errors import ConfigError, ExitStatus, UsageError
 from isboot.values import Credentials, IpAddress, Policy, Secret
 
 DEBUG_MAXIMUM = 3
@@ -37,6 +37,7 @@ class KernelOptions:
     :param netroots: the targets of netroot=, each one path
     :param netroot_fault: why a netroot= was left out, "" if none was
     :param asks_dhcp: the option that asks for DHCP's root-path, "" for none
+    :param foreign: a netroot= of another kind (nbd, nfs), "" for none
     :param initiator_name: of rd.iscsi.initiator, "" for none
     :param credentials: of rd.iscsi.username and its like, for targets that come without
     :param ips: the ip= that isboot can serve
@@ -58,6 +59,7 @@ class KernelOptions:
     netroots: tuple[Netroot, ...] = ()
     netroot_fault: str = ""
     asks_dhcp: str = ""
+    foreign: str = ""
     initiator_name: str = ""
     credentials: Credentials | None = None
     ips: tuple[IpOption, ...] = ()
@@ -69,6 +71,11 @@ class KernelOptions:
     assignments: tuple[tuple[str, str], ...] = ()
     set_by: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_for_others(self) -> bool:
+        """Whether netroot= names a root that is none of isboot's, and nothing else does."""
+        return bool(self.foreign) and not (self.netroots or self.netroot_fault or self.asks_dhcp)
 
     def policy(self, base: Policy) -> Policy:
         """Give a policy with what the command line sets."""
@@ -167,6 +174,7 @@ def _options(reading: Reading) -> KernelOptions:
         netroots=netroots,
         netroot_fault=fault,
         asks_dhcp=reading.asks_dhcp,
+        foreign=reading.foreign,
         initiator_name=_initiator_name(reading),
         credentials=_credentials(reading),
         ips=tuple(reading.ips),
@@ -229,6 +237,7 @@ def _credentials(reading: Reading) -> Credentials | None:
         raise ConfigError(
             f"{doing}: CHAP needs both a name and a secret",
             "rd.iscsi.username= and rd.iscsi.password=, rd.iscsi.in.username= and .in.password= if mutual",
+            ExitStatus.MALFORMED,
         )
     reading.warn("the CHAP secret of rd.iscsi.password can be read by every user")
     name, secret = value("CHAP name"), Secret(value("CHAP secret").encode())

@@ -29,12 +29,15 @@ class Reading:
 
     :ivar given: what is set -> option, value
     :ivar netroots: value -> option, each once
+    :ivar foreign: a netroot= of another kind
     :ivar is_off: rd.isboot=0 stands somewhere; the unit's condition looks for the same
     """
 
-    given: dict[str, tuple[str, str]] = field(default_factory=dict)
-    netroots: dict[str, str] = field(default_factory=dict)
+    # both may hold secrets, which no traceback shows
+    given: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    netroots: dict[str, str] = field(default_factory=dict, repr=False)
     asks_dhcp: str = ""
+    foreign: str = ""
     ips: list[IpOption] = field(default_factory=list)
     macs: dict[str, str] = field(default_factory=dict)
     vlans: list[tuple[str, str, int]] = field(default_factory=list)
@@ -104,6 +107,9 @@ class Reading:
         elif value.startswith(netroot.PREFIX) and value != netroot.PREFIX:
             # "iscsi" and "iscsi:" alone are dracut's way to say that the firmware knows
             self.netroots.setdefault(value, f"{name}=")
+        elif name == "netroot" and value not in ("", "iscsi", netroot.PREFIX):
+            # what stands behind the first colon may be a secret of somebody else's
+            self.foreign = f"{name}={value.partition(':')[0]}"
 
     def _iscsi(self, name: str, value: str, *, has_value: bool) -> None:
         if name in dracut.FIRMWARE:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isboot.config.cmdline import KernelOptions, parse, words
+from isboot.config.reading import Reading
 from isboot.errors import ConfigError, ExitStatus, UsageError
 from isboot.values import Policy
 from tests.firmware.tables import PROPERTY
@@ -17,7 +18,8 @@ NETROOT = f"netroot=iscsi:192.0.2.9::::{DISK}"
 
 def test_a_command_line_of_others_changes_nothing() -> None:
     options = parse("BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet console=ttyS0 netroot=nbd:a:1 rd.neednet=1\n")
-    assert options == KernelOptions()
+    assert options == KernelOptions(foreign="netroot=nbd")
+    assert options.is_for_others
     assert options.policy(Policy()) == Policy()
 
 
@@ -132,6 +134,20 @@ def test_dracuts_empty_netroot_means_the_firmware() -> None:
 
 def test_root_may_carry_what_netroot_does() -> None:
     assert len(parse(f"root=iscsi:192.0.2.9::::{DISK}").netroots) == 1
+
+
+def test_what_is_read_half_way_shows_no_secret() -> None:
+    reading = Reading()
+    for word in ("rd.iscsi.password=hunter22", "netroot=iscsi:u:hunter22@a::::bad", "netroot=nbd:hunter22"):
+        reading.take(word)
+    assert "hunter22" not in repr(reading)
+
+
+@pytest.mark.parametrize("more", ["netroot=dhcp", NETROOT, "netroot=iscsi:a::::bad"])
+def test_a_netroot_of_another_kind_is_for_others_unless_isboot_is_asked_as_well(more: str) -> None:
+    assert parse("netroot=nfs:192.0.2.1:/srv").is_for_others
+    assert not parse(f"netroot=nfs:192.0.2.1:/srv {more}").is_for_others
+    assert not parse("netroot=iscsi netroot=").is_for_others
 
 
 def test_a_secret_shows_in_nothing_that_is_printed() -> None:
