@@ -207,21 +207,3 @@ def test_a_root_without_isboot_lives_as_well(rig: Rig) -> None:
         run("echo 3 > /proc/sys/vm/drop_caches; cat /usr/bin/* > /dev/null; touch /root/alive; sync", 120)
         assert run("cat /run/isboot/worker").output.strip() != worker
     power_off(guest, target, image)
-
-
-def test_a_machine_without_a_table_boots_on_and_never_starts_python(rig: Rig) -> None:
-    from tests.vm import guest as guests
-    from tests.vm.qemu import Drive, Machine
-
-    root = rig.disk_copy("6.12")
-    machine = Machine(firmware="bios", drives=[Drive(root.file)], network=None)
-    rig._lock()
-    with guests.running(machine, rig.directory) as guest:
-        guest.wait_agent(BOOT_S)
-        run = guest.channel.run
-        assert re.match(r"/dev/[sv]da3$", run("findmnt -no SOURCE /").output.strip())
-        journal = run("journalctl -b -o short-monotonic --no-pager", 60).output
-        assert re.search(r"isboot.service.*(skipped|condition)", journal), journal[-4000:]
-        assert "isboot: " not in guest.qemu.text()
-        assert run("pgrep -f '^@isboot'", is_checked=False).status == 1
-        guest.power_off(120)
