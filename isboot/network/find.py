@@ -90,10 +90,14 @@ def no_such_nic(links: Sequence[Link], nic: NicConfig, places: Places) -> NotYet
             present.append(f"{link.name} {link.mac} ({hardware.driver or link.kind or 'no driver named'})")
     outcome = f"none after {{seconds}} s; present: {', '.join(present) or 'none'}"
     hint = "compare with isboot ibft: is it another machine's table, or is the NIC switched off?"
-    idle = drivers.without_driver(places)
-    # the table's own device, if it is among them; else every candidate
-    idle = [one for one in idle if nic.pci and one.pci.endswith(nic.pci)] or idle
-    if idle:
-        outcome += f"; without a driver: {', '.join(one.text for one in idle)}"
-        hint = drivers.hint(idle)
-    return NotYetError("nic", f"looking for the NIC {called(nic)}", outcome, hint, ExitStatus.NOTHING_THERE)
+
+    def without_driver() -> tuple[str, str]:
+        idle = drivers.without_driver(places)
+        # the table's own device, if it is among them; else every candidate
+        idle = [one for one in idle if nic.pci and one.pci.endswith(nic.pci)] or idle
+        if not idle:
+            return "", ""
+        return f"; without a driver: {', '.join(one.text for one in idle)}", drivers.hint(idle)
+
+    doing = f"looking for the NIC {called(nic)}"
+    return NotYetError("nic", doing, outcome, hint, ExitStatus.NOTHING_THERE, without_driver)

@@ -106,10 +106,17 @@ class NotYetError(Exception):
     :param kind: what is waited for: "nic", "carrier", "address", "router"; each has its own clock
     :param doing: the beginning of the message
     :param outcome: the rest of it; {seconds} stands for how long it was waited for
+    :param details: asked at the end of the waiting only: more of the message, and a hint instead of `hint`
     """
 
     def __init__(
-        self, kind: str, doing: str, outcome: str, hint: str, exit_status: ExitStatus = ExitStatus.TRY_AGAIN
+        self,
+        kind: str,
+        doing: str,
+        outcome: str,
+        hint: str,
+        exit_status: ExitStatus = ExitStatus.TRY_AGAIN,
+        details: Callable[[], tuple[str, str]] | None = None,
     ) -> None:
         super().__init__(doing)
         self.kind = kind
@@ -117,8 +124,10 @@ class NotYetError(Exception):
         self.outcome = outcome
         self.hint = hint
         self.exit_status = exit_status
+        self.details = details
 
     def after(self, seconds: float) -> NetworkError:
         """Give the error it is when nothing came in so many seconds."""
-        outcome = self.outcome.replace("{seconds}", f"{seconds:g}")
-        return NetworkError(f"{self.doing}: {outcome}", self.hint, self.exit_status)
+        more, hint = self.details() if self.details else ("", "")
+        message = f"{self.doing}: {self.outcome.replace('{seconds}', f'{seconds:g}')}{more}"
+        return NetworkError(message, hint or self.hint, self.exit_status)
