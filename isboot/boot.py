@@ -126,11 +126,7 @@ def lease(
                 faults.append(error)
     if faults and not any(nic.address for nic in nics):
         raise faults[0]
-    by_index = {nic.index: nic for nic in nics}
-    paths = tuple(
-        replace(path, nic=by_index[path.nic.index]) if path.nic else path for path in config.paths
-    )
-    config = replace(config, nics=tuple(nics), paths=paths)
+    config = sources.with_leases(config, nics)
     if leases and not config.policy.mtu_bytes:
         mtu_bytes = max(one.mtu_bytes for one in leases)
         config = replace(config, policy=replace(config.policy, mtu_bytes=mtu_bytes))

@@ -75,12 +75,38 @@ def from_sources(
     )
 
 
+def with_leases(config: BootConfig, nics: Sequence[NicConfig]) -> BootConfig:
+    """
+    Give the configuration with the NICs as DHCP configured them.
+
+    :param nics: those of the configuration, in their order, with MACs
+    """
+    by_index = {nic.index: nic for nic in nics}
+    paths = tuple(replace(path, nic=by_index[path.nic.index]) if path.nic else path for path in config.paths)
+    origins = Origins()
+    for old, new in zip(config.nics, nics, strict=True):
+        if old.address != new.address:
+            origins.claim(f"NIC {new.index} address", (str(new.address), "DHCP"))
+    name = config.initiator_name
+    if not name:
+        name = initiator.name_of_nic(nics[0].mac)
+        origins.claim("initiator name", (name, "MAC of NIC 0"))
+    told = {row.what for row in origins.rows()}
+    return replace(
+        config,
+        initiator_name=name,
+        nics=tuple(nics),
+        paths=paths,
+        origins=(*origins.rows(), *(row for row in config.origins if row.what not in told)),
+    )
+
+
 def with_root_path(config: BootConfig, root_path: str, nic: NicConfig, options: KernelOptions) -> BootConfig:
     """
     Give the configuration with the target that DHCP names.
 
     :param root_path: option 17
-    :param nic: the NIC it came over, with its lease
+    :param nic: the NIC it came over, with its lease; the only one from here on
     :raises ConfigError: there is none (66), or it is no iSCSI root-path (65)
     """
     doing = f"reading the {ROOT_PATH}"
@@ -95,10 +121,9 @@ def with_root_path(config: BootConfig, root_path: str, nic: NicConfig, options: 
     config = replace(config, source=ROOT_PATH, nics=(nic,), paths=(path,))
     config = replace(config, paths=_with_credentials(config, options, origins))
     _claim_targets(config, options, origins)
-    origins.claim("NIC 0 address", (str(nic.address), "DHCP"))
     return replace(
         config,
-        origins=(*origins.rows(), *(row for row in config.origins if row.what != "NIC 0 address")),
+        origins=(*origins.rows(), *config.origins),
         warnings=(*config.warnings, *found.warnings, *origins.warnings, *weaknesses(config.paths)),
     )
 
@@ -138,10 +163,10 @@ def _without_table(options: KernelOptions, policy: Policy, root: Path, origins: 
     name = options.initiator_name
     if name:
         origins.claim("initiator name", (name, "rd.iscsi.initiator"))
-    else:
-        name, source = initiator.default_claim(root)
-        origins.claim("initiator name", (name, source))
     nics = addresses.from_options(options, origins)
+    if not name:
+        name, source = _default_name(root, nics)
+        origins.claim("initiator name", (name, source))
     if options.asks_dhcp and options.netroots:
         origins.warnings.append(
             f"the target is set twice: {options.netroots[0].shown} and {options.asks_dhcp}; the former holds"
@@ -164,6 +189,19 @@ def _without_table(options: KernelOptions, policy: Policy, root: Path, origins: 
         policy=policy,
         is_boot=True,
     )
+
+
+def _default_name(root: Path, nics: Sequence[NicConfig]) -> tuple[str, str]:
+    try:
+        return initiator.default_claim(root)
+    except ConfigError as error:
+        if error.exit_status != ExitStatus.NOTHING_THERE or not nics:
+            raise
+        if nics[0].mac:
+            return initiator.name_of_nic(nics[0].mac), "MAC of NIC 0"
+        if nics[0].address is None:
+            return "", ""  # `with_leases` knows the MAC
+        raise
 
 
 def _with_credentials(config: BootConfig, options: KernelOptions, origins: Origins) -> tuple[PathConfig, ...]:

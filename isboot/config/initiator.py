@@ -36,13 +36,21 @@ def default_claim(root: Path = Path("/")) -> tuple[str, str]:
     for file in (MACHINE_ID_FILE, PRODUCT_UUID_FILE):
         key = _identifier(root / file)
         if key:
-            import hashlib  # a boot from a table has no use for these
-            import hmac
-
-            digest = hmac.new(key, APPLICATION, hashlib.sha256)
-            return PREFIX + digest.hexdigest()[:16], f"/{file}"
+            return _derived(key), f"/{file}"
     message = f"making an initiator name: there is neither /{NAME_FILE} nor an id in /{MACHINE_ID_FILE}"
     raise ConfigError(message, HINT, ExitStatus.NOTHING_THERE)
+
+
+def name_of_nic(mac: str) -> str:
+    """Give a name made from a NIC's MAC, for a machine that tells nothing else of itself."""
+    return _derived(bytes.fromhex(mac.replace(":", "")))
+
+
+def _derived(key: bytes) -> str:
+    import hashlib  # a boot from a table has no use for these
+    import hmac
+
+    return PREFIX + hmac.new(key, APPLICATION, hashlib.sha256).hexdigest()[:16]
 
 
 def _identifier(path: Path) -> bytes:

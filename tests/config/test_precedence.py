@@ -45,7 +45,7 @@ def configure(row: dict[str, Any], root: Path) -> tuple[BootConfig, tuple[str, .
     config = boot.from_sources([TABLES[name] for name in row.get("tables", [])], options, root=root)
     if not config.paths:
         leased = replace(config.nics[0], mac="52:54:00:00:00:01", address=ip_interface("192.0.2.50/24"))
-        config = boot.with_root_path(config, row["root_path"], leased, options)
+        config = boot.with_root_path(boot.with_leases(config, [leased]), row["root_path"], leased, options)
     return config, (*options.warnings, *config.warnings)
 
 

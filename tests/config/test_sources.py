@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,18 @@ def test_a_wrong_argument_of_attach_is_a_usage_error(arguments: dict[str, object
     with pytest.raises(UsageError):
         attach.from_arguments(f"iscsi://192.0.2.9/{DISK}/1", initiator_name=ME, **arguments)
     assert "depth" in attach.parameter_help()
+
+
+def test_a_machine_that_tells_nothing_of_itself_is_named_by_its_nic(tmp_path: Path) -> None:
+    config = read([], NETROOT, tmp_path)
+    assert config.initiator_name == ""  # until DHCP has chosen a NIC
+    nic = replace(config.nics[0], mac="52:54:00:12:34:56", address=ip_interface("192.0.2.50/24"))
+    leased = boot.with_leases(config, [nic])
+    assert not iscsi_name_fault(leased.initiator_name)
+    assert leased.paths[0].nic == nic
+    (row,) = [row for row in leased.origins if row.what == "initiator name"]
+    assert (row.value, row.source) == (leased.initiator_name, "MAC of NIC 0")
+    same = read([], f"{NETROOT} ip=192.0.2.50:::24:::none BOOTIF=01-52-54-00-12-34-56", tmp_path)
+    assert same.initiator_name == leased.initiator_name
+    with pytest.raises(ConfigError, match="making an initiator name"):
+        read([], f"{NETROOT} ip=192.0.2.50:::24::eth0:none", tmp_path)
