@@ -9,6 +9,7 @@ that a string can be compared with every structure it might lie over.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -74,6 +75,19 @@ def declared_length_bytes(raw: bytes) -> int:
 def is_checksum_ok(raw: bytes) -> bool:
     """Say whether all bytes sum up to 0 modulo 256."""
     return sum(raw) % 256 == 0
+
+
+def associated(number: int, nics: Iterable[IbftNic]) -> int | None:
+    """
+    Give the index of the NIC a target means; None if there is no such NIC.
+
+    The number is the one that a NIC gives itself.  Where several NICs give themselves the same (some firmware
+    calls all of them 0), it is the position.
+    """
+    known = [(nic.index, nic.header_index) for nic in nics]
+    named = [index for index, header_index in known if header_index == number]
+    found = named if len(named) == 1 else [index for index, _ in known if index == number] + named
+    return found[0] if found else None
 
 
 def bounded(problems: list[Problem]) -> list[Problem]:
@@ -352,10 +366,7 @@ class _Decoder:
     def _resolved(self, place: _Placed, values: dict[str, Any], nics: list[IbftNic]) -> dict[str, Any]:
         """Turn the numbers of a target that mean something else into what they mean."""
         association, where = values["nic"], place.where
-        # The association is the number a NIC gives itself; where all call themselves 0 it is the position.
-        named = [nic.index for nic in nics if nic.header_index == association]
-        found = named if len(named) == 1 else [n.index for n in nics if n.index == association] + named
-        nic = found[0] if found else None
+        nic = associated(association, nics)
         if nic is None:
             message = f"the target's NIC {association} is not in the table"
             self.problem("warning", "nic", f"{where}.nic", self.offsets[f"{where}.nic"], message)

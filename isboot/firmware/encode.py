@@ -12,6 +12,7 @@ from typing import Any
 
 from isboot.errors import ExitStatus, FirmwareError
 from isboot.firmware import layout, text
+from isboot.firmware.decode import associated
 from isboot.firmware.layout import Kind, Structure
 from isboot.values import IbftControl, IbftInitiator, IbftNic, IbftTable, IbftTarget, Secret
 
@@ -25,7 +26,7 @@ def encode(table: IbftTable) -> bytes:
 
     :param table: `source`, `problems`, `is_bootable` and `raw` are not looked at; the checksum is made good;
         a `length` beyond what is needed is filled up with zeros, as EDK2 does
-    :raises FirmwareError: no control structure, fewer pairs than NICs or targets, more than 64 KiB
+    :raises FirmwareError: no control structure, fewer pairs than NICs or targets, or too much for it
     """
     if table.control is None:
         raise _refused("it has no control structure")
@@ -107,10 +108,14 @@ class _Builder:
         return offset
 
     def association(self, index: int | None) -> int:
-        """Give the number a target names its NIC by: what that NIC calls itself, unless two say the same."""
-        own = [nic.header_index for nic in self.table.nics if nic.index == index]
-        is_clear = own and sum(nic.header_index == own[0] for nic in self.table.nics) == 1
-        return own[0] if is_clear else index or 0
+        """Give the number by which a target names that NIC, or none: what it calls itself, if clear."""
+        nics = self.table.nics
+        numbers = [nic.header_index for nic in nics if nic.index == index]
+        numbers += [index or 0, *range(255, -1, -1)]
+        for number in numbers:
+            if associated(number, nics) == index:
+                return number
+        raise _refused(f"no number means nic{index} alone, as the NICs are numbered")
 
     def place_strings(self) -> None:
         self.body.extend(bytes(_round_up(len(self.body)) - len(self.body)))
@@ -123,7 +128,9 @@ class _Builder:
 
     def finish(self) -> bytes:
         table = self.table
-        length = max(table.length or 0, _round_up(len(self.body)))
+        length = table.length or _round_up(len(self.body))
+        if length < len(self.body):
+            raise _refused(f"table.length: {length} bytes are too few for what needs {len(self.body)}")
         self.body.extend(bytes(length - len(self.body)))
         revision = layout.REVISION if table.revision is None else table.revision
         signature = _ascii(table.signature, "signature", 4)

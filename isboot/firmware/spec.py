@@ -17,14 +17,16 @@ A table described in TOML, with the keys of `isboot ibft --json`, into bytes: fo
     [raw]
     48 = "07"
 
-What is left out is absent; structures are valid and boot-selected unless they say otherwise.  The bytes of
-`[raw]` go in last; the checksum is right nevertheless, unless they set it or `checksum_ok = false`.
+What is left out is absent; structures are valid and boot-selected unless they say otherwise.  A target
+without `nic` is that of the NIC at its own position, else of the first; `nic = "none"` is that of none.  The
+bytes of `[raw]` go in last; the checksum is right nevertheless, unless they set it or `checksum_ok = false`.
+The JSON document itself is a specification as well; its secrets are in it with --show-secrets.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, NoReturn
 
@@ -36,6 +38,8 @@ from isboot.values import IbftControl, IbftInitiator, IbftNic, IbftTable, IbftTa
 
 HINT = "the keys are those of isboot ibft --json"
 PORT = 3260
+NO_NIC = "none"
+MAXIMUM_PAIRS = 1000  #: a table may have room for; no more than layout.MAXIMUM_PAIRS of them are ever read
 CHECKSUM_OFFSET = 9
 # Keys of the document that say what a reader found, not what a table holds.
 FINDINGS = frozenset({"source", "problems", "verdict", "quirks", "has_secret", "has_reverse_secret"})
@@ -44,16 +48,11 @@ LISTS = ("radius", "dns")
 
 def build(specification: str) -> bytes:
     """
-    Build the table a TOML text describes.
+    Build the table a text describes, in TOML or JSON.
 
-    :raises FirmwareError: it is no TOML, or has a key or a value no table can hold (65): names where
+    :raises FirmwareError: it is neither, or has a key or a value no table can hold (65): names where
     """
-    import tomllib  # not of use where tables are read
-
-    try:
-        document = tomllib.loads(specification)
-    except tomllib.TOMLDecodeError as error:
-        _refuse("the specification", f"it is no TOML: {error}")
+    document = _parsed(specification)
     raw = bytearray(encode(from_document(document)))
     damaged = [_damage(raw, key, value) for key, value in _part(document, "raw").items()]
     if not any(CHECKSUM_OFFSET in span for span in damaged):
@@ -66,6 +65,17 @@ def build(specification: str) -> bytes:
     return bytes(raw)
 
 
+def _parsed(specification: str) -> dict[str, Any]:
+    import json  # neither is of use where tables are read
+    import tomllib
+
+    is_json = specification.lstrip().startswith("{")  # as no TOML begins
+    try:
+        return dict(json.loads(specification) if is_json else tomllib.loads(specification))
+    except (ValueError, RecursionError) as error:
+        _refuse("the specification", f"it is no {'JSON' if is_json else 'TOML'}: {error}")
+
+
 def from_document(document: Mapping[str, Any]) -> IbftTable:
     """
     Give the table of a document: the inverse of `document.to_document` with its secrets.
@@ -74,8 +84,13 @@ def from_document(document: Mapping[str, Any]) -> IbftTable:
     """
     nics = [_structure(layout.NIC, "nic", index, part) for index, part in _parts(document, "nics")]
     targets = [
-        _structure(layout.TARGET, "target", index, part) for index, part in _parts(document, "targets")
+        _structure(layout.TARGET, "target", index, part, nics) for index, part in _parts(document, "targets")
     ]
+    for name, parts in (("nic", nics), ("target", targets)):
+        indices = [part["index"] for part in parts]
+        for index in indices:
+            if indices.count(index) > 1:
+                _refuse(f"{name}{index}.index", "several have it")
     initiator = _part(document, "initiator")
     control = _part(document, "control")
     known = {"control", "initiator", "nics", "targets", "raw", "signature", "revision", "length"}
@@ -94,10 +109,14 @@ def from_document(document: Mapping[str, Any]) -> IbftTable:
         control=IbftControl(
             flags=flags,
             boot_failover=bool(control.get("boot_failover", flags & 1)),
-            pairs=_integer("control.pairs", control.get("pairs", pairs), 1000),
+            pairs=_integer("control.pairs", control.get("pairs", pairs), MAXIMUM_PAIRS, minimum=2),
             extensions=_integer("control.extensions", control.get("extensions", 0), 0xFFFF),
         ),
-        initiator=IbftInitiator(**_fields(layout.INITIATOR, "initiator", initiator)) if initiator else None,
+        initiator=(
+            None
+            if document.get("initiator") is None
+            else IbftInitiator(**_fields(layout.INITIATOR, "initiator", initiator))
+        ),
         nics=tuple(IbftNic(**values) for values in nics),
         targets=tuple(IbftTarget(**values) for values in targets),
         problems=(),
@@ -143,11 +162,30 @@ def _only(where: str, part: Mapping[str, Any], known: set[str] | frozenset[str])
             _refuse(f"{where}.{key}", "there is no such key")
 
 
-def _structure(structure: Structure, name: str, position: int, part: Mapping[str, Any]) -> dict[str, Any]:
-    index = _integer(f"{name}{position}.index", part.get("index", position), 255)
-    header_index = _integer(f"{name}{position}.header_index", part.get("header_index", index), 255)
+def _structure(
+    structure: Structure,
+    name: str,
+    position: int,
+    part: Mapping[str, Any],
+    nics: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    where = f"{name}{position}"
+    index = _integer(f"{where}.index", part.get("index", position), layout.MAXIMUM_PAIRS - 1)
+    header_index = _integer(f"{where}.header_index", part.get("header_index", index), 255)
     own = {"index": index, "header_index": header_index}
-    return _fields(structure, f"{name}{position}", part, frozenset(own)) | own
+    values = _fields(structure, where, part, frozenset(own)) | own
+    if structure is layout.TARGET:
+        values["nic"] = _nic(f"{where}.nic", part, index, [nic["index"] for nic in nics])
+    return values
+
+
+def _nic(where: str, part: Mapping[str, Any], index: int, nics: Sequence[int]) -> int | None:
+    given = part.get("nic", index if index in nics else min(nics, default=None))
+    if given is None or given == NO_NIC:
+        return None
+    if _integer(where, given, 255) not in nics:
+        _refuse(where, f'there is no NIC {given}; "{NO_NIC}" says that none is meant')
+    return int(given)
 
 
 def _fields(
@@ -169,7 +207,7 @@ def _fields(
             if not isinstance(given or [], list) or len(given or []) > 2:
                 _refuse(path, "it is no list of at most two addresses")
             values[field.name] = tuple(_READERS[field.kind](path, address) for address in given or [])
-        else:
+        elif field.name != "nic":  # needs to know the NICs
             values[field.name] = _value(field, path, given)
     _only(where, part, known)
     return values
@@ -181,15 +219,15 @@ def _value(field: Field, where: str, given: object) -> Any:
     return _READERS[field.kind](where, given)
 
 
-def _integer(where: str, given: object, maximum: int) -> int:
-    if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given <= maximum:
-        _refuse(where, f"it is no number from 0 to {maximum}")
+def _integer(where: str, given: object, maximum: int, minimum: int = 0) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or not minimum <= given <= maximum:
+        _refuse(where, f"it is no number from {minimum} to {maximum}")
     return given
 
 
 def _text(where: str, given: object) -> str:
-    if not isinstance(given, str) or not given.isascii():
-        _refuse(where, "it is no string of ASCII")
+    if not isinstance(given, str) or not given.isascii() or len(given) > layout.MAXIMUM_STRING_BYTES:
+        _refuse(where, f"it is no string of at most {layout.MAXIMUM_STRING_BYTES} ASCII characters")
     return given
 
 
@@ -210,9 +248,13 @@ def _address(where: str, given: object) -> Any:
 
 
 def _secret(where: str, given: object) -> Secret:
-    if not isinstance(given, str):
-        _refuse(where, "it is no string")
-    return Secret(given.encode())
+    try:
+        raw = given.encode() if isinstance(given, str) else None
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can say
+        raw = None
+    if raw is None or len(raw) > layout.MAXIMUM_STRING_BYTES:
+        _refuse(where, f"it is no string of at most {layout.MAXIMUM_STRING_BYTES} bytes")
+    return Secret(raw)
 
 
 def _origin(where: str, given: object) -> str | int:

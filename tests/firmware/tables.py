@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from isboot.firmware import checks, layout
+from isboot.firmware.decode import associated
 from isboot.values import (
     IbftControl,
     IbftInitiator,
@@ -66,12 +67,25 @@ def _flagged(structure: layout.Structure, flags: int) -> dict[str, object]:
     return {"flags": flags} | {flag.name: bool(flags & flag.mask) for flag in structure.flags}
 
 
+def _indices(draw: st.DrawFn, pairs: int) -> list[int]:
+    """Give positions of structures: often the first ones, sometimes with gaps, up to the last one read."""
+    count = draw(st.integers(0, min(pairs, 4)))
+    if draw(st.booleans()):
+        return list(range(count))
+    last = min(pairs, layout.MAXIMUM_PAIRS) - 1
+    return sorted(draw(st.sets(st.integers(0, last), min_size=count, max_size=count)))
+
+
+def _header_index(draw: st.DrawFn, index: int) -> int:
+    return draw(st.one_of(st.just(index), st.just(0), st.integers(0, 255)))
+
+
 @st.composite
 def _nics(draw: st.DrawFn, index: int) -> IbftNic:
     pci = draw(st.integers(0, 0xFFFF))
     return IbftNic(
         index=index,
-        header_index=index,
+        header_index=_header_index(draw, index),
         mac=draw(st.binary(min_size=6, max_size=6)).hex(":"),
         ip=draw(ADDRESSES),
         prefix=draw(st.integers(0, 255)),
@@ -87,15 +101,17 @@ def _nics(draw: st.DrawFn, index: int) -> IbftNic:
 
 
 @st.composite
-def _targets(draw: st.DrawFn, index: int, nics: int) -> IbftTarget:
+def _targets(draw: st.DrawFn, index: int, nics: tuple[IbftNic, ...]) -> IbftTarget:
+    # One of those that a number can name: where NICs call themselves by one another's place, some are not.
+    named = sorted({associated(number, nics) for number in range(256)}, key=str)
     return IbftTarget(
         index=index,
-        header_index=draw(st.integers(0, 255)),
+        header_index=_header_index(draw, index),
         name=draw(NAMES),
         ip=draw(ADDRESSES),
         port=draw(st.integers(0, 0xFFFF)),
         lun=draw(st.binary(min_size=8, max_size=8)),
-        nic=draw(st.integers(0, nics - 1)) if nics else None,
+        nic=draw(st.sampled_from(named)),
         chap=draw(st.sampled_from(sorted(layout.CHAP_TYPES.values()))),
         chap_name=draw(PRINTABLE),
         chap_secret=draw(SECRETS),
@@ -107,10 +123,10 @@ def _targets(draw: st.DrawFn, index: int, nics: int) -> IbftTarget:
 
 @st.composite
 def tables(draw: st.DrawFn) -> IbftTable:
-    """Any table the encoder can build: 0 to 4 NICs and targets, bad values included."""
-    pairs = draw(st.integers(2, 5))
-    nics = tuple(draw(_nics(index)) for index in range(draw(st.integers(0, min(pairs, 4)))))
-    targets = tuple(draw(_targets(index, len(nics))) for index in range(draw(st.integers(0, min(pairs, 4)))))
+    """Any table the encoder can build: up to 4 NICs and targets wherever, with or without an initiator."""
+    pairs = draw(st.one_of(st.integers(2, 5), st.integers(2, 40)))
+    nics = tuple(draw(_nics(index)) for index in _indices(draw, pairs))
+    targets = tuple(draw(_targets(index, nics)) for index in _indices(draw, pairs))
     initiator = IbftInitiator(
         name=draw(NAMES),
         isns=draw(ADDRESSES),
@@ -118,6 +134,7 @@ def tables(draw: st.DrawFn) -> IbftTable:
         radius=tuple(draw(st.lists(PRESENT, max_size=2))),
         **_flagged(layout.INITIATOR, draw(st.integers(0, 255))),
     )
+    initiator = initiator if draw(st.integers(0, 9)) else None
     flags = draw(st.integers(0, 255))
     return IbftTable(
         source="file",
