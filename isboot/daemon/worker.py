@@ -25,6 +25,7 @@ from isboot.daemon.timeline import Timeline, tell
 from isboot.errors import DaemonError, ExitStatus, IsbootError
 from isboot.session import commands as scsi
 from isboot.session import retry
+from isboot.session.document import negotiated_line
 from isboot.values import BootConfig, LunFacts, NicState
 
 FINISH_TIMEOUT_S = 30.0
@@ -69,6 +70,7 @@ class Worker:
         """Log in, make the device, and serve it until told to finish."""
         task = self._task
         first = self._first_connection()
+        task.log.say(negotiated_line(first.session), Level.DEBUG)
         armour.put_on(task.log, is_armed=task.is_armed)
         if task.config.policy.queues > 1:
             task.log.say(f"queues={task.config.policy.queues}: this version serves with one", Level.WARNING)
@@ -378,6 +380,7 @@ def report_failure(task: Task, error: BaseException, *, is_boot: bool) -> int:
     :param is_boot: with this the boot ends
     """
     log, channel = task.log, task.channel
+    log.trace(error)
     if isinstance(error, IsbootError):
         if is_boot:
             tell(log, task.timeline, error, "daemon", is_final=True)

@@ -7,7 +7,10 @@ from dataclasses import fields
 from typing import Any
 
 from isboot.session import identity
-from isboot.values import LunFacts
+from isboot.values import LunFacts, NegotiatedSession
+
+#: of a session, beside what was negotiated: changes all the time, or is told elsewhere
+_OF_THE_MOMENT = frozenset({"fd", "cmd_sn", "exp_stat_sn", "max_cmd_sn", "lun", "warnings"})
 
 
 def to_document(facts: LunFacts) -> dict[str, Any]:
@@ -17,6 +20,16 @@ def to_document(facts: LunFacts) -> dict[str, Any]:
     document["designators"] = list(facts.designators)
     document["weak_identity"] = identity.weakness(facts) or None
     return document
+
+
+def negotiated_line(session: NegotiatedSession) -> str:
+    """Give what a login agreed upon, under its names in values.py."""
+    words = []
+    for field in fields(NegotiatedSession):
+        if field.name not in _OF_THE_MOMENT:
+            value = getattr(session, field.name)
+            words.append(f"{field.name}={value.hex() if isinstance(value, bytes) else value}")
+    return f"negotiated: {' '.join(words)}"
 
 
 def from_document(document: Mapping[str, Any]) -> LunFacts:
