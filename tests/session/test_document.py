@@ -32,8 +32,8 @@ def test_a_weak_identity_is_told() -> None:
 
 def test_what_was_negotiated_is_one_line() -> None:
     session = NegotiatedSession(
-        7, Portal("192.0.2.9"), "iqn.2001-04.com.example:disk0", b"\x80\0\0\0\0\1", 3, 1, 0, bytes(8), 9, 9, 99,
-        True, False, 262_144, 8192, 65_536, 262_144, True, False, 1, 2, 0,
+        7, Portal("192.0.2.9"), "iqn.2001-04.com.example:disk0", b"\x80\0\0\0\0\1", 3, 1, 0, bytes(8),
+        9, 9, 99, True, False, 262_144, 8192, 65_536, 262_144, True, False, 1, 2, 0,
     )  # fmt: skip
     line = negotiated_line(session)
     for words in (
