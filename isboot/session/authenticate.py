@@ -68,10 +68,10 @@ class Authenticator:
                 "set another secret for the target's direction",
             )
         name_bytes = len(credentials.name.encode())
-        if name_bytes > chap.MAX_NAME_BYTES or "\0" in credentials.name:
+        if not 1 <= name_bytes <= chap.MAX_NAME_BYTES or "\0" in credentials.name:
             raise self._refused(
-                f"the CHAP name has {name_bytes} bytes: up to {chap.MAX_NAME_BYTES} and no NUL are legal",
-                "give a shorter name on both sides",
+                f"the CHAP name has {name_bytes} bytes: 1 to {chap.MAX_NAME_BYTES} and no NUL are legal",
+                "give the CHAP name the target knows",
             )
         secrets = [credentials.secret] + [credentials.reverse_secret] * credentials.is_mutual
         if not self.takes_short_secrets and any(
@@ -207,8 +207,12 @@ class Authenticator:
         expected = chap.respond(
             algorithm, self._identifier, credentials.reverse_secret.reveal(), self._challenge
         )
-        is_ours = chap.verify(self._our_response, received)
-        if is_ours or not chap.verify(expected, received):
+        if chap.verify(self._our_response, received):
+            raise self._refused(
+                "the target sent our own CHAP response back",
+                "something answers there that does not know the reverse CHAP secret",
+            )
+        if not chap.verify(expected, received):
             raise self._refused(
                 "the target's proof is wrong: it does not know the reverse CHAP secret",
                 "compare the reverse CHAP secret on both sides; if it is the same, another machine answers",

@@ -72,6 +72,9 @@ def test_a_wrong_secret_is_refused_by_the_target() -> None:
     [
         (Credentials("alice", Secret(b"")), "a CHAP name but an empty secret"),
         (Credentials("a", Secret(b"same-for-both"), "b", Secret(b"same-for-both")), "the same secret"),
+        (Credentials("", Secret(b"twelve-bytes")), "the CHAP name has 0 bytes"),
+        (Credentials("n" * 256, Secret(b"twelve-bytes")), "the CHAP name has 256 bytes"),
+        (Credentials("a\0AuthMethod=None", Secret(b"twelve-bytes")), "and no NUL are legal"),
     ],
 )
 def test_credentials_that_cannot_work_are_refused_before_a_byte_is_sent(
@@ -80,6 +83,37 @@ def test_credentials_that_cannot_work_are_refused_before_a_byte_is_sent(
     with pytest.raises(SessionError, match=complaint) as caught:
         Login(parameters(credentials=credentials)).first()
     assert "same-for-both" not in caught.value.message + caught.value.hint
+
+
+SHORT = Secret(b"elevenbytes")
+
+
+@pytest.mark.parametrize(
+    "credentials", [replace(ALICE, secret=SHORT), replace(MUTUAL, reverse_secret=SHORT)], ids=["ours", "its"]
+)
+def test_a_short_secret_is_used_unless_the_policy_forbids_it(credentials: Credentials) -> None:
+    account = Account(
+        "alice", credentials.secret.reveal(), "disk", credentials.reverse_secret.reveal() or b"unused"
+    )
+    talk(Login(parameters(credentials=credentials)), target_side(account))
+    with pytest.raises(SessionError, match=r"a CHAP secret is shorter than 12 bytes \(96 bits\)") as caught:
+        Login(parameters(credentials=credentials, takes_short_secrets=False)).first()
+    assert caught.value.exit_status is ExitStatus.NOT_PERMITTED
+    assert "elevenbytes" not in caught.value.message + caught.value.hint
+
+
+def test_a_secret_of_96_bits_is_not_short() -> None:
+    for credentials in (replace(ALICE, secret=Secret(b"twelve-bytes")), ALICE, MUTUAL):
+        Login(parameters(credentials=credentials, takes_short_secrets=False)).first()
+
+
+@pytest.mark.parametrize("credentials", [None, ALICE], ids=["none", "chap"])
+def test_keys_that_have_no_place_in_the_security_stage_are_answered(credentials: Credentials | None) -> None:
+    machine = Login(parameters(credentials=credentials))
+    machine.first()
+    text = "MaxBurstLength=512 IFMarker=Yes Elephant=1 Mouse=NotUnderstood HeaderDigest=Reject"
+    request = machine.next(respond(text + " InitiatorName=iqn.x TargetAlias=disk SessionType=Normal"))
+    assert said(request) == {"MaxBurstLength": "Irrelevant", "IFMarker": "No", "Elephant": "NotUnderstood"}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +155,7 @@ def test_a_wrong_proof_is_refused() -> None:
 
 def test_our_own_response_is_no_proof() -> None:
     machine, sent = answered()
-    with pytest.raises(SessionError, match="proof is wrong"):
+    with pytest.raises(SessionError, match="our own CHAP response back"):
         machine.next(respond(f"CHAP_N=disk CHAP_R={sent['CHAP_R']}", transit=True, next_stage=1))
 
 

@@ -16,7 +16,7 @@ from isboot.session import connection, pdu
 from isboot.session.connection import ConnectionLost, TryMd5Alone
 from isboot.session.pdu import LoginRequest, LoginResponse
 from isboot.session.status import LoginRefused
-from isboot.values import Credentials, Policy, Portal, Secret
+from isboot.values import Credentials, NegotiatedSession, PathConfig, Policy, Portal, Secret
 from tests.fakes.login import Account, Limits
 from tests.fakes.target import FakeTarget, corrupt, drop, ignore
 from tests.session.sessions import ISID, connected, log_in, path_to
@@ -174,6 +174,16 @@ def connect(portal: Portal) -> socket.socket:
     return sock
 
 
+def followed(path: PathConfig) -> NegotiatedSession:
+    """Log in and out as far as it takes; the connection is closed then."""
+
+    def use(sock: socket.socket, portal: Portal) -> NegotiatedSession:
+        with sock:
+            return log_in(sock, path)
+
+    return connection.follow(path.portal, connect, use)
+
+
 def test_a_refused_list_of_algorithms_is_followed_by_md5_alone_once() -> None:
     # As tgt 1.0.85 does it: it takes what it misreads, and refuses the response.
     def offers(target: FakeTarget) -> list[bytes]:
@@ -197,11 +207,60 @@ def test_a_refused_list_of_algorithms_is_followed_by_md5_alone_once() -> None:
         assert offers(target) == [b"CHAP_A=8,7,6,5\0", b"CHAP_A=5\0", b"CHAP_A=5\0"]
 
 
+@pytest.mark.parametrize("words", [("sha256", "sha1"), ("sha256",), ("md5",)])
+def test_without_md5_or_without_a_list_there_is_no_second_attempt(words: tuple[str, ...]) -> None:
+    with FakeTarget(account=replace(ACCOUNT, secret=b"something else")) as target, connected(target) as sock:
+        path = path_to(target, credentials=ALICE)
+        with pytest.raises(LoginRefused):
+            log_in(sock, path, Policy(chap_algorithms=words))
+
+
+def test_after_a_failure_with_md5_alone_the_list_is_offered_again() -> None:
+    with FakeTarget(account=replace(ACCOUNT, secret=b"something else")) as target:
+        path = path_to(target, credentials=ALICE)
+        for _ in range(2):
+            with pytest.raises(LoginRefused):
+                followed(path)
+        offers = [
+            request.data for request in target.received(LoginRequest) if request.data.startswith(b"CHAP_A")
+        ]
+        assert offers == [b"CHAP_A=8,7,6,5\0", b"CHAP_A=5\0"] * 2
+        target.account = ACCOUNT  # the secret is right again
+        session = followed(path)
+        assert session.warnings == ()
+
+
+def test_md5_alone_is_told_with_the_session() -> None:
+    with FakeTarget(account=ACCOUNT) as target:
+        path = path_to(target, credentials=ALICE)
+        target.on(
+            LoginRequest,
+            lambda there, request: there.send(LoginResponse(status_class=2)),
+            when=lambda request: request.data.startswith(b"CHAP_A=8"),
+        )
+        session = followed(path)
+    (warning,) = session.warnings
+    assert "refused the CHAP algorithms sha3-256,sha256,sha1,md5 as a list: MD5 alone is used" in warning
+
+
+@pytest.mark.parametrize(
+    ("credentials", "skip", "is_hinted"), [(None, 0, True), (None, 1, False), (ALICE, 0, False)]
+)
+def test_a_connection_that_ends_instead_of_a_status_may_mean_chap(
+    credentials: Credentials | None, skip: int, is_hinted: bool
+) -> None:
+    with FakeTarget(account=ACCOUNT if credentials else None) as target, connected(target) as sock:
+        target.on(LoginRequest, drop(), skip=skip)
+        with pytest.raises(ConnectionLost) as caught:
+            log_in(sock, path_to(target, credentials=credentials))
+    assert ("no CHAP name is configured" in caught.value.hint) is is_hinted
+
+
 def test_a_wrong_secret_is_a_refusal_after_the_second_try() -> None:
     with FakeTarget(account=replace(ACCOUNT, secret=b"something else")) as target:
         path = path_to(target, credentials=ALICE)
         with pytest.raises(LoginRefused, match="authentication failure") as caught:
-            connection.follow(path.portal, connect, lambda sock, portal: log_in(sock, path))
+            followed(path)
         assert len(target.connections) == 2
     assert caught.value.exit_status is ExitStatus.NOT_PERMITTED
 
@@ -210,7 +269,7 @@ def test_the_secret_is_nowhere_on_the_wire_or_in_an_error() -> None:
     with FakeTarget(account=replace(ACCOUNT, secret=b"something else")) as target:
         path = path_to(target, credentials=ALICE)
         with pytest.raises(LoginRefused) as caught:
-            connection.follow(path.portal, connect, lambda sock, portal: log_in(sock, path))
+            followed(path)
         sent = b"".join(request.data for request in target.received(LoginRequest))
     assert SECRET not in sent
     assert SECRET.hex().encode() not in sent
