@@ -133,6 +133,31 @@ def test_both_sides_come_to_the_same_number(key: Key, data: st.DataObject) -> No
     assert keys.conclude(key, offer, answer) == (value, "")
 
 
+@pytest.mark.parametrize("offer", ["Yes", "No"])
+@pytest.mark.parametrize(
+    "key", [k for k in keys.OPERATIONAL if k.result in (Result.AND, Result.OR)], ids=lambda k: k.name
+)
+def test_both_sides_come_to_the_same_boolean(key: Key, offer: str) -> None:
+    answer, value = keys.respond(key, offer)
+    assert answer is not None
+    assert keys.conclude(key, offer, answer) == (value, "")
+
+
+@given(st.sampled_from([k for k in keys.OPERATIONAL if k.result is Result.LIST]), st.data())
+def test_both_sides_come_to_the_same_choice(key: Key, data: st.DataObject) -> None:
+    offer = ",".join(data.draw(st.permutations([*key.values, "X-org.example.magic"])))
+    answer, value = keys.respond(key, offer)
+    assert answer is not None
+    assert keys.conclude(key, offer, answer) == (value, "")
+
+
+@pytest.mark.parametrize("key", keys.OPERATIONAL, ids=lambda key: key.name)
+@pytest.mark.parametrize("answer", keys.ANSWERS_WITHOUT_VALUE)
+def test_an_answer_without_a_value_leaves_the_default(key: Key, answer: str) -> None:
+    offered = key.ours or key.default
+    assert keys.conclude(key, offered, answer) == (keys.parse(key, key.default), "")
+
+
 @pytest.mark.parametrize(
     ("name", "offer", "answer"),
     [
