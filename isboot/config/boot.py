@@ -50,9 +50,8 @@ def from_sources(
     base = policy or Policy()
     chosen_policy = options.policy(base)
     origins = Origins()
-    table = _choose(tables, options)
-    if table is not None:
-        config = from_table(table, chosen_policy)
+    config = _of_tables(tables, options, chosen_policy, origins)
+    if config is not None:
         origins.claim("initiator name", (options.initiator_name, "rd.iscsi.initiator"))
         origins.claim("initiator name", (config.initiator_name, config.source))
         config = addresses.overrule(config, options, origins)
@@ -128,11 +127,31 @@ def with_root_path(config: BootConfig, root_path: str, nic: NicConfig, options: 
     )
 
 
+def _of_tables(
+    tables: Sequence[IbftTable], options: KernelOptions, policy: Policy, origins: Origins
+) -> BootConfig | None:
+    """Give what the table asked for says, else the first that can be used: a broken one hides no good one."""
+    chosen = _choose(tables, options)
+    if chosen is not None:
+        return from_table(chosen, policy)
+    faults: list[ConfigError] = []
+    for table in tables:
+        if table.is_bootable:
+            try:
+                return from_table(table, policy)
+            except ConfigError as fault:
+                faults.append(fault)
+                origins.warnings.append(f"{fault.message}: another source is looked for")
+    if faults and not (options.netroots or options.asks_dhcp):
+        raise faults[0]
+    return None
+
+
 def _choose(tables: Sequence[IbftTable], options: KernelOptions) -> IbftTable | None:
-    """Give the table asked for, else the first that can be booted from: a broken one hides no good one."""
+    """Give the table asked for."""
     index = options.table_index
     if index is None:
-        return next((table for table in tables if table.is_bootable), None)
+        return None
     doing = f"taking iBFT number {index} (rd.isboot.acpi_table)"
     if index >= len(tables):
         message = f"{doing}: there are {len(tables)}, counted from 0"

@@ -31,6 +31,7 @@ TABLES = {
     "other": replace(
         PLAIN, source="memory", targets=(replace(TARGET, name="iqn.2001-04.com.example:other"),)
     ),
+    "unusable": replace(PLAIN, nics=(replace(PLAIN.nics[0], mac="00:00:00:00:00:00"),)),
     "broken": decode(RAW[:9] + bytes([RAW[9] ^ 1]) + RAW[10:], "acpi"),
     "chap": replace(CHAP_TABLE, source="acpi"),
     "mutual": replace(CHAP_TABLE, source="acpi", targets=(MUTUAL,)),

@@ -77,6 +77,20 @@ def test_a_broken_table_hides_no_good_one() -> None:
     assert read([BROKEN, OTHER]).source == "iBFT (memory)"
 
 
+def test_a_table_that_cannot_be_used_hides_no_other_source() -> None:
+    # whole as a table, and yet of no use: its only target belongs to a NIC that is none
+    unusable = replace(GOOD, nics=(replace(GOOD.nics[0], mac="00:00:00:00:00:00"),))
+    for found, text, source in (
+        ([unusable, OTHER], "", "iBFT (memory)"),
+        ([unusable], f"{NETROOT} rd.iscsi.initiator={ME}", "kernel command line"),
+    ):
+        config = read(found, text)
+        assert config.source == source
+        assert any("is the MAC of no NIC: another source" in warning for warning in config.warnings)
+    with pytest.raises(ConfigError, match="is the MAC of no NIC"):
+        read([unusable])
+
+
 def test_the_table_asked_for_is_taken() -> None:
     assert read([GOOD, OTHER], "rd.isboot.acpi_table=1").source == "iBFT (memory)"
 
