@@ -1,0 +1,96 @@
+"""Logins to LIO, the only real target at hand that knows SHA-256 and SHA3-256, in a guest's kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import time
+from typing import Any
+
+import pytest
+
+from isboot.values import Policy
+from tests.vm.guest import Guest
+from tests.vm.kernel import KERNELS
+from tests.vm.lio import Lio
+from tests.vm.rig import Rig
+from tests.vm.target import Account
+
+pytestmark = pytest.mark.guest
+
+ALICE = ["alice", "alice-has-a-secret"]
+MUTUAL = [*ALICE, "disk", "the-disk-has-another"]
+ACCOUNTS = (Account(*ALICE), Account("disk", "the-disk-has-another", is_outgoing=True))
+INITIATOR = "iqn.2026-11.org.example:guest"
+WORDS = Policy().chap_algorithms
+
+
+def row(credentials: list[str] | None, **policy: Any) -> dict[str, Any]:
+    return {"credentials": credentials, "policy": policy}
+
+
+def test_lio_authenticates_and_a_changed_secret_stops_a_disk_until_it_is_right_again(
+    rig: Rig, kernel_label: str, request: pytest.FixtureRequest
+) -> None:
+    guest = rig.quick(kernel_label)
+    target = rig.lio(guest=guest, accounts=ACCOUNTS)
+    every_algorithm_of_chap_is_proved(guest, target)
+    if kernel_label == next(iter(KERNELS)) or request.config.getoption("--all"):
+        a_disk_waits_for_a_secret_that_changed(guest, target)
+
+
+def every_algorithm_of_chap_is_proved(guest: Guest, target: Lio) -> None:
+    by_algorithm = [(who, word) for who in (ALICE, MUTUAL) for word in WORDS]
+    asked = {
+        "portal": ["127.0.0.1", target.port],
+        "target": target.name,
+        "logins": [
+            *(row(who, chap_algorithms=[word]) for who, word in by_algorithm),
+            row(MUTUAL),
+            row([ALICE[0], "not-alices-secret"]),
+            row([*ALICE, "disk", "not-the-disks-secret"]),
+            row(None),
+        ],
+    }
+    said = guest.channel.run(
+        f"echo {shlex.quote(json.dumps(asked))} | python3 tests/vm/inside/log_in.py", 60
+    ).output
+    *singles, listed, wrong, wrong_disk, nobody = json.loads(said)
+    for (who, word), came in zip(by_algorithm, singles, strict=True):
+        # One way we compute our response; with mutual CHAP also what the target's proof must be.
+        assert came["computed"] == [word] * (2 if who is MUTUAL else 1), (word, came)
+        assert came["tsih"] > 0
+        assert came["warnings"] == []
+    assert listed["computed"] == ["sha3-256"] * 2  # it takes the first of the list: the strongest
+    assert listed["warnings"] == []
+    assert "authentication failure (class 2, detail 1)" in wrong["refused"]
+    assert wrong["computed"] == ["sha3-256", "md5"]  # MD5 alone, once, and no more
+    assert wrong["exit_status"] == 77
+    assert "does not know the reverse CHAP secret" in wrong_disk["refused"]
+    assert wrong_disk["exit_status"] == 77
+    assert "closed the connection" in nobody["refused"]
+    assert nobody["hint"] == "the target may ask for CHAP: no CHAP name is configured for it"
+
+
+def a_disk_waits_for_a_secret_that_changed(guest: Guest, target: Lio) -> None:
+    """The recovery road of a wrong secret: I/O waits, attempts become rare, the log is loud about it."""
+    run = guest.channel.run
+    run(f'(umask 077; printf \'name = "{ALICE[0]}"\\nsecret = "{ALICE[1]}"\\n\' > /tmp/chap)')
+    options = f"--initiator {INITIATOR} --chap-file /tmp/chap --param chap_algorithms=sha256"
+    run(f"modprobe ublk_drv && python3 -m isboot attach {options} {target.url()}", 60)
+    target.add_account(Account(ALICE[0], "changed-at-the-target"))
+    target.restart()
+    before = refusals(guest)
+    write = guest.channel.start("dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct", 60)
+    line = "authentication failure (class 2, detail 1); trying again, every 30 s at last"
+    guest.qemu.wait_for(re.escape(line), 20)
+    time.sleep(3)
+    assert 1 < refusals(guest) - before < 7  # after 0, 0.2, 0.5, 1, 2 seconds, and so on
+    target.add_account(Account(*ALICE))
+    assert write.wait()[0] == 0
+
+
+def refusals(guest: Guest) -> int:
+    """Give how many logins LIO has refused for their CHAP response."""
+    return int(guest.channel.run("dmesg | grep -c 'Security negotiation failed' || true").output)
