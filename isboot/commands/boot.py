@@ -77,11 +77,11 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         for warning in config.warnings:
             if warning not in options.warnings:
                 log.say(warning, Level.WARNING)
-        for line in origin_lines(config):
-            log.say(line, Level.DEBUG)
         if arguments.dry_run:
             print(plan(config))
             return ExitStatus.FINE
+        for line in origin_lines(config):
+            log.say(line, Level.DEBUG, is_row=True)
         timeline.reach("table", f"{config.source}, {len(config.paths)} paths")
         if os.geteuid() != 0:
             raise IsbootError("booting: not permitted", "run it as root", ExitStatus.NOT_PERMITTED)
@@ -144,7 +144,7 @@ def lease(
             log.say(warning, Level.WARNING)
     for row, line in zip(config.origins, origin_lines(config), strict=True):
         if row not in before.origins:
-            log.say(line, Level.DEBUG)
+            log.say(line, Level.DEBUG, is_row=True)
     return config, leases
 
 
