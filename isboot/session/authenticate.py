@@ -104,9 +104,7 @@ class Authenticator:
         self._check_order(method, mine)
         if self._step is _Step.METHOD:
             if method is None:
-                if transit:
-                    raise self._downgraded("the end of the stage")
-                return replies, False
+                return replies, False  # and no end of the stage: that was not asked for, so Login refuses it
             if method == "None" and not self.is_required:
                 self.warnings.append(
                     f"{self.doing}: NOT AUTHENTICATED: the target chose AuthMethod=None though CHAP was"
@@ -115,7 +113,10 @@ class Authenticator:
                 self._step = _Step.OVER
                 return replies, True
             if method != "CHAP":
-                raise self._downgraded(f"AuthMethod={shown(method)}")
+                raise self._refused(
+                    f"CHAP was asked for, the target answers AuthMethod={shown(method)}",
+                    "switch CHAP on at the target, or take the CHAP name out of the configuration",
+                )
             self._step = _Step.CHALLENGE
             offer = ",".join(str(algorithm.number) for algorithm in self.algorithms)
             return [*replies, ("CHAP_A", offer)], False
@@ -217,12 +218,6 @@ class Authenticator:
                 "the target's proof is wrong: it does not know the reverse CHAP secret",
                 "compare the reverse CHAP secret on both sides; if it is the same, another machine answers",
             )
-
-    def _downgraded(self, came: str) -> SessionError:
-        return self._refused(
-            f"CHAP was asked for, the target answers {came}",
-            "switch CHAP on at the target, or take the CHAP name out of the configuration",
-        )
 
     def _refused(self, why: str, hint: str) -> SessionError:
         return SessionError(f"{self.doing} refused: {why}", hint, ExitStatus.NOT_PERMITTED)

@@ -12,7 +12,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from isboot.errors import ExitStatus, IsbootError, SessionError
+from isboot.errors import ExitStatus, SessionError
 from isboot.session import chap, pdu
 from isboot.session.authenticate import AlgorithmsRefused
 from isboot.session.login import Login, LoginOutcome, LoginParameters, offers_of
@@ -150,8 +150,7 @@ def run_login(connection: Connection, parameters: LoginParameters, deadline: Dea
             # So does LIO of 6.12 and 7.2 where it asks for CHAP: no status, the connection ends.
             error.hint = "the target may ask for CHAP: no CHAP name is configured for it"
         raise
-    if machine.outcome is None:
-        raise IsbootError(f"{parameters.doing}: the login ended without a result")
+    assert machine.outcome is not None  # noqa: S101 - set before next() gives None
     return machine.outcome
 
 

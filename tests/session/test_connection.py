@@ -15,7 +15,7 @@ from isboot.errors import ExitStatus, SessionError
 from isboot.session import connection, pdu
 from isboot.session.connection import ConnectionLost, TryMd5Alone
 from isboot.session.pdu import LoginRequest, LoginResponse
-from isboot.session.status import LoginRefused
+from isboot.session.status import STATUSES, LoginRefused, Status
 from isboot.values import Credentials, NegotiatedSession, PathConfig, Policy, Portal, Secret
 from tests.fakes.login import Account, Limits
 from tests.fakes.target import FakeTarget, corrupt, drop, ignore
@@ -129,23 +129,28 @@ def test_a_flipped_bit_in_a_header_never_gives_a_traceback(byte: int) -> None:
         assert complaint.startswith("login to ")
 
 
-@pytest.mark.parametrize(
-    ("refusal", "exit_status"),
-    [
-        ((2, 1), ExitStatus.NOT_PERMITTED),
-        ((2, 2), ExitStatus.NOT_PERMITTED),
-        ((2, 3), ExitStatus.NOTHING_THERE),
-        ((3, 1), ExitStatus.TRY_AGAIN),
-    ],
-)
-def test_status_classes_are_told_apart(refusal: tuple[int, int], exit_status: ExitStatus) -> None:
+@pytest.mark.parametrize("row", STATUSES, ids=lambda row: f"{row.status_class}-{row.detail}")
+def test_every_status_of_a_login_is_told_with_what_to_do(row: Status) -> None:
     with (
-        FakeTarget(refuse=refusal) as target,
+        FakeTarget(refuse=(row.status_class, row.detail)) as target,
         connected(target) as sock,
         pytest.raises(LoginRefused) as caught,
     ):
         log_in(sock, path_to(target))
-    assert caught.value.exit_status is exit_status
+    assert caught.value.message == (
+        f"login to {target.name} at 127.0.0.1:{target.port} refused: {row.text}"
+        f" (class {row.status_class}, detail {row.detail})"
+    )
+    assert caught.value.exit_status is row.exit_status
+    assert caught.value.hint
+
+
+def test_a_connection_that_breaks_while_we_speak_is_lost() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours, pytest.raises(ConnectionLost, match="the connection broke: Broken pipe") as caught:
+        log_in(ours, path_to(FakeTarget(port=3260)))
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
 
 
 def test_an_unknown_target_name_is_told() -> None:

@@ -146,6 +146,21 @@ def test_keys_of_the_old_standard_are_answered_by_the_new_one() -> None:
     assert said(request) == {"IFMarker": "No", "OFMarker": "No", "IFMarkInt": "Reject", "OFMarkInt": "Reject"}
 
 
+@pytest.mark.parametrize(
+    ("offer", "is_late"), [("TaskReporting=FastAbort,RFC3720", True), ("TaskReporting=RFC3720", False)]
+)
+def test_an_offer_in_the_last_response_is_taken_only_if_it_needs_no_answer(offer: str, is_late: bool) -> None:
+    last = respond(offer, transit=True, current_stage=1, next_stage=3, tsih=1)
+    if is_late:
+        with pytest.raises(ProtocolError, match="in the last PDU of the login, too late to answer"):
+            at_operational_stage().next(last)
+    else:
+        machine = at_operational_stage()
+        assert machine.next(last) is None
+        assert machine.outcome is not None
+        assert machine.outcome.values["TaskReporting"] == "RFC3720"
+
+
 @pytest.mark.parametrize("text", ["AuthMethod=None", "CHAP_A=5", "CHAP_R=0x00"])
 def test_security_keys_after_their_stage_are_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match="after the security stage"):
