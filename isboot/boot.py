@@ -216,8 +216,9 @@ def connect(
             session = connection.login(sock, path, config.initiator_name, config.policy, name, portal)
             marks.reach("login", session.target_name)
             if expected is None:
-                for line in (f"login: {session.target_name} at {session.portal}", *session.warnings):
-                    say(line)
+                say(f"login: {session.target_name} at {session.portal}")
+            for warning in session.warnings:
+                say(warning)  # after a loss as well: a downgrade is never silent
             control = ScsiControl(sock, session, say=say)
             facts = lun.inspect(control, expected)
             marks.reach("lun", f"{facts.vendor} {facts.product}, {facts.capacity_blocks} blocks")

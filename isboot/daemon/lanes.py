@@ -259,10 +259,10 @@ class LaneThread:
         """Wait so long; False if there is no attempt to be made any more."""
         end = time.monotonic() + seconds
         while True:
-            now = time.monotonic()
-            if self._is_stopping.wait(min(max(0.0, end - now), NAP_S)):
+            now, give_up = time.monotonic(), min(give_up_at, self._shutdown_give_up_at)
+            if now > give_up:
                 return False
-            if time.monotonic() > min(give_up_at, self._shutdown_give_up_at):
+            if self._is_stopping.wait(min(NAP_S, max(0.0, end - now), give_up - now + 0.001)):
                 return False
             if time.monotonic() >= end:
                 return True

@@ -1,0 +1,127 @@
+"""How a lane finds its disk again after a loss: the paths' turns, what ends the search."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from isboot import boot
+from isboot.daemon.lanes import LaneThread
+from isboot.daemon.log import Log
+from isboot.errors import ExitStatus, IdentityError
+from isboot.session import redirect
+from isboot.values import BootConfig, Credentials, LunFacts, PathConfig, Policy, Secret
+from tests.fakes.disk import Disk
+from tests.fakes.login import Account
+from tests.fakes.target import FakeTarget
+from tests.session.sessions import INITIATOR, path_to
+
+ALICE = Credentials("alice", Secret(b"alice-has-a-secret"))
+ELSE = Account("alice", b"something-else-entirely")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as made:
+        yield made
+
+
+def facts_of(path: PathConfig) -> LunFacts:
+    config = BootConfig("test", INITIATOR, (), (path,), Policy(login_jitter_ms=0), is_boot=False)
+    attached = boot.connect(config, path, {}, 0, lambda line: None, expected=None)
+    attached.sock.close()
+    return attached.facts
+
+
+def lane_of(facts: LunFacts, *paths: PathConfig, give_up_ms: int = 5000) -> Any:
+    """A lane's thread without its ring: what `_connect` needs."""
+    lane = object.__new__(LaneThread)
+    policy = Policy(login_timeout_ms=2000, login_jitter_ms=0, give_up_ms=give_up_ms)
+    lane.index = 0
+    lane._config = BootConfig("test", INITIATOR, (), paths, policy, is_boot=False)
+    lane._nics = {}
+    lane._facts = facts
+    lane._portals = redirect.Memory()
+    lane._log = Log(to_kernel=False)
+    lane.lane = SimpleNamespace(probe_attempt=lambda attempt, status: None)  # type: ignore[assignment]
+    lane._is_stopping = threading.Event()
+    lane._shutdown_give_up_at = math.inf
+    return lane
+
+
+def reconnect(lane: Any, wait_s: float = 0.0) -> boot.Attached | None:
+    attached: boot.Attached | None = lane._connect(time.monotonic(), wait_s)
+    if attached is not None:
+        attached.sock.close()
+    return attached
+
+
+def test_a_refused_path_does_not_keep_the_other_one_waiting(stack: ExitStack) -> None:
+    here = stack.enter_context(FakeTarget(disk=Disk(serial="one")))
+    facts = facts_of(path_to(here))
+    refusing = stack.enter_context(FakeTarget(account=ELSE, disk=Disk(serial="one")))
+    here.stop()
+    threading.Timer(0.15, here.start).start()
+    lane = lane_of(facts, path_to(refusing, credentials=ALICE), replace(path_to(here), index=1))
+    attached = reconnect(lane)
+    assert attached is not None
+    assert attached.session.portal == path_to(here).portal
+    assert len(refusing.connections) <= 4  # the list and MD5 alone, twice: at once and after 0.2 s
+    lines = [line for line in lane._log.ring if line.endswith("trying again, every 30 s at last")]
+    assert len(lines) == 1
+    assert "authentication failure" in lines[0]
+
+
+def test_another_disk_is_never_taken(stack: ExitStack) -> None:
+    target = stack.enter_context(FakeTarget(disk=Disk(serial="one")))
+    facts = facts_of(path_to(target))
+    target.disk.serial = "another"
+    lane = lane_of(facts, path_to(target), give_up_ms=50)
+    assert reconnect(lane) is None
+    assert "I/O waits, nothing is written to it" in lane._log.ring[-1]
+    assert IdentityError("").exit_status is ExitStatus.FAILED
+
+
+def test_a_target_that_moved_for_good_is_found_after_a_loss(stack: ExitStack) -> None:
+    there = stack.enter_context(FakeTarget(disk=Disk(serial="one")))
+    here = stack.enter_context(FakeTarget(redirect=(f"127.0.0.1:{there.port}", True)))
+    path = path_to(here)
+    lane = lane_of(facts_of(path), path)
+    for _ in range(2):
+        attached = reconnect(lane)
+        assert attached is not None
+        assert attached.session.portal == path_to(there).portal
+        here.stop()  # after the first time nobody is left at the old place
+
+
+def test_what_a_target_does_against_the_standard_is_told_after_a_loss_as_well(stack: ExitStack) -> None:
+    target = stack.enter_context(FakeTarget())
+    path = path_to(target, credentials=ALICE)
+    facts = facts_of(path_to(target))
+    lane = lane_of(facts, path)
+    lane._config = replace(lane._config, policy=replace(lane._config.policy, auth_required=False))
+    assert reconnect(lane) is not None
+    assert any("NOT AUTHENTICATED" in line for line in lane._log.ring)
+
+
+@pytest.mark.parametrize("how", ["stop", "give-up", "shutdown"])
+def test_the_search_ends(stack: ExitStack, how: str) -> None:
+    target = stack.enter_context(FakeTarget())
+    facts = facts_of(path_to(target))
+    target.stop()
+    lane = lane_of(facts, path_to(target), give_up_ms=10 if how == "give-up" else 60_000)
+    if how == "stop":
+        threading.Timer(0.05, lane._is_stopping.set).start()
+    if how == "shutdown":
+        lane._shutdown_give_up_at = time.monotonic() + 0.05
+    began = time.monotonic()
+    assert reconnect(lane) is None
+    assert time.monotonic() - began < 2
