@@ -43,15 +43,13 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_for_port(
-    port: int, process: subprocess.Popen[bytes], log: Path, address: str = "127.0.0.1"
-) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, address: str = "127.0.0.1") -> None:
     """Return once something accepts on that port; fail with the log if the process dies first."""
     end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end:
         if process.poll() is not None:
             break
-        with socket.socket() as sock:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as sock:
             if sock.connect_ex((address, port)) == 0:
                 return
         time.sleep(0.02)
@@ -197,25 +195,16 @@ _ISTGT_CONFIGURATION = """\
   MaxConnections 4
   MaxR2T 32
   MaxOutstandingR2T 16
-  DefaultTime2Wait 2
-  DefaultTime2Retain 60
-  FirstBurstLength 262144
-  MaxBurstLength 1048576
-  MaxRecvDataSegmentLength 262144
-  InitialR2T Yes
-  ImmediateData Yes
-  DataPDUInOrder Yes
-  DataSequenceInOrder Yes
-  ErrorRecoveryLevel 0
+{parameters}
 [UnitControl]
   AuthMethod None
   Portal UC1 127.0.0.1:{control_port}
   Netmask 127.0.0.1
 [PortalGroup1]
-  Portal DA1 127.0.0.1:{port}
+  Portal DA1 {address}:{port}
 [InitiatorGroup1]
   InitiatorName "ALL"
-  Netmask 127.0.0.1/32
+  Netmask {netmask}
 [LogicalUnit1]
   TargetName disk0
   Mapping PortalGroup1 InitiatorGroup1
@@ -227,6 +216,12 @@ _ISTGT_CONFIGURATION = """\
   BlockLength {block_size}
 """
 
+_ISTGT_PARAMETERS = {
+    "DefaultTime2Wait": "2", "DefaultTime2Retain": "60", "FirstBurstLength": "262144",
+    "MaxBurstLength": "1048576", "MaxRecvDataSegmentLength": "262144", "InitialR2T": "Yes",
+    "ImmediateData": "Yes", "DataPDUInOrder": "Yes", "DataSequenceInOrder": "Yes", "ErrorRecoveryLevel": "0",
+}  # fmt: skip
+
 
 @dataclass
 class Istgt:
@@ -234,6 +229,8 @@ class Istgt:
     One istgt with one target, `name`, and its LUN 0.
 
     :param method: "None", "CHAP" or "CHAP Mutual", with `accounts`: user, secret, and the target's own
+    :param address: 127.0.0.1 or [::1]
+    :param parameters: of its negotiations, over _ISTGT_PARAMETERS
     """
 
     directory: Path
@@ -241,6 +238,8 @@ class Istgt:
     accounts: tuple[str, str, str, str] = ("alice", "alice-has-a-secret", "disk", "the-disk-has-another")
     size_mebibytes: int = 64
     block_size_bytes: int = 512
+    address: str = "127.0.0.1"
+    parameters: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     name: str = IQN_PREFIX + "disk0"
@@ -271,10 +270,13 @@ class Istgt:
         secrets.write_text(f"[AuthGroup1]\n  Auth {words}\n")
         secrets.chmod(0o600)
         configuration = self.directory / "istgt.conf"
+        parameters = _ISTGT_PARAMETERS | self.parameters
         configuration.write_text(
             _ISTGT_CONFIGURATION.format(
                 directory=self.directory, port=self.port, control_port=free_port(), method=self.method,
                 disk=self.disk, mebibytes=self.size_mebibytes, block_size=self.block_size_bytes,
+                address=self.address, netmask=f"{self.address}/{128 if ':' in self.address else 32}",
+                parameters="\n".join(f"  {key} {value}" for key, value in parameters.items()),
             )
         )  # fmt: skip
         with self.log.open("ab") as log:
@@ -282,7 +284,7 @@ class Istgt:
                 ["istgt", "-D", "-c", str(configuration), "-p", str(self.directory / "pid")],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | {"PATH": _SEARCH_PATH},
             )  # fmt: skip
-        wait_for_port(self.port, self.process, self.log)
+        wait_for_port(self.port, self.process, self.log, self.address.strip("[]"))
 
     def stop(self) -> None:
         if self.process is not None:

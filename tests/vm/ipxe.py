@@ -15,6 +15,7 @@ def script(
     kernel: str = "",
     command_line: str = "",
     is_described: bool = True,
+    address: str = "",
 ) -> str:
     """
     A script that logs in to a target and so leaves an iBFT.
@@ -23,8 +24,18 @@ def script(
     :param initiator: initiator name; iPXE makes one up if it is empty
     :param kernel: URL of a directory with `vmlinuz` and `initramfs.img`; the disk's boot loader if empty
     :param is_described: leave an iBFT
+    :param address: the first NIC has this address by hand, in a network of 256, and not from DHCP
     """
     lines = ["#!ipxe"]
+    if address:
+        lines += [
+            # what is set at the NIC itself hides what DHCP left below it; the table then says "manual"
+            "ifclose net0",
+            f"set net0/ip {address}",
+            "set net0/netmask 255.255.255.0",
+            "set net0/dhcp-server 0.0.0.0",
+            "ifopen net0",
+        ]
     if initiator:
         lines.append(f"set initiator-iqn {initiator}")
     for account in accounts:

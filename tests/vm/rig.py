@@ -164,6 +164,7 @@ class Rig:
         may_reboot: bool = False,
         accelerator: str = EMULATION,
         is_described: bool = True,
+        is_static: bool = False,
         extra: Sequence[str] = (),
     ) -> Guest:
         """
@@ -177,6 +178,7 @@ class Rig:
         :param command_line: more words for the kernel
         :param accounts: CHAP; iPXE then runs a script with the secrets instead of following the root-path
         :param is_described: iPXE leaves a table
+        :param is_static: in which the NIC's address is one set by hand
         """
         if target is None:
             root = root or self.disk_copy(label)
@@ -184,8 +186,10 @@ class Rig:
         if root and command_line:
             root.set_command_line(f"{disk.COMMAND_LINE} {command_line}")
         network = self.network()
-        if accounts or not is_described:
-            script = ipxe.script([target.root_path()], accounts, is_described=is_described)
+        if accounts or not is_described or is_static:
+            address = network.guest_address() if is_static else ""
+            paths = [target.root_path()]
+            script = ipxe.script(paths, accounts, is_described=is_described, address=address)
             (self.directory / "boot.ipxe").write_text(script)
             # iPXE would describe whatever it gets a root-path for; udhcpc asks later, and gets one
             later = ["--dhcp-vendorclass=set:later,udhcp", f"--dhcp-option=tag:later,17,{target.root_path()}"]

@@ -1,0 +1,107 @@
+"""Cells that boot a diskless machine: power-on, firmware, table, isboot, the root, and off again."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+from tests.matrix.attach import package_version
+from tests.matrix.cells import Cell
+from tests.matrix.rows import Row, Verdict
+from tests.vm.guest import Guest
+from tests.vm.lio import Lio
+from tests.vm.progress import RigError
+from tests.vm.rig import Rig
+from tests.vm.target import Account, Lun, Target
+
+BOOT_S = 420
+OFF_S = 180
+VERIFY_MIB = 8
+SECRETS = (
+    Account("matrix-boot", "secret-of-the-boot"),
+    Account("matrix-disk", "secret-of-the-disk", is_outgoing=True),
+)
+ACCOUNTS = {"none": (), "chap": SECRETS[:1], "mutual": SECRETS}
+
+#: write, forget the page cache, read: what comes back is what the target has
+VERIFY = f"""
+set -e
+cd /var/tmp
+dd if=/dev/urandom of=random bs=1M count={VERIFY_MIB} 2>/dev/null
+sha256sum random > sum
+sync
+echo 3 > /proc/sys/vm/drop_caches
+sha256sum --check --quiet sum
+findmnt -no SOURCE /
+"""
+
+
+def run(rig: Rig, cell: Cell) -> Row:
+    """Boot the machine of a cell; what goes wrong is in the row."""
+    started = time.monotonic()
+    seen: dict[str, str] = {"kernel": cell["kernel"], "table": cell["table"], "target": cell["target"]}
+    faults = ""
+    try:
+        _boot(rig, cell, seen)
+        rig.check_kernels()
+    except (RigError, AssertionError, json.JSONDecodeError, KeyError) as error:
+        faults = f"{type(error).__name__}: {error}".split("--- console")[0].strip()[-1000:]
+        faults += f" (logs: {rig.directory})"
+    login = seen.get("login", "")
+    return Row(
+        cell=cell.key,
+        kernel=seen["kernel"],
+        firmware={"bios": "SeaBIOS, iPXE", "uefi": "OVMF, iPXE"}[cell["firmware"]],
+        table=seen["table"],
+        target=seen["target"],
+        verdict=Verdict.FAIL if faults else Verdict.PASS,
+        seconds=round(time.monotonic() - started, 1),
+        verified_bytes=0 if faults else VERIFY_MIB << 20,
+        negotiated={"login": login} if login else {},
+        reason=faults,
+    )
+
+
+def _boot(rig: Rig, cell: Cell, seen: dict[str, str]) -> None:
+    accounts = ACCOUNTS[cell["chap"]]
+    root = rig.disk_copy(cell["kernel"])
+    served: Target | Lio
+    if cell["target"] == "lio":
+        served = rig.lio(Lun(root.file), accounts=accounts)
+        seen["target"] = served.version()
+    else:
+        served = rig.target(Lun(root.file), accounts=accounts)
+        seen["target"] = f"tgt {package_version('tgt')}"
+    guest = rig.boot(
+        cell["firmware"],
+        cell["kernel"],
+        root=root,
+        target=served,
+        accounts=accounts,
+        is_static=cell["table"] == "static",
+    )
+    seen["kernel"] = guest.wait_agent(BOOT_S)
+    run = guest.channel.run
+    table = json.loads(run("isboot ibft --json", 120).output)
+    nic, target = table["nics"][0], table["targets"][0]
+    seen["table"] = f"{table['source']}, {table['oem_table_id']}, {nic['origin']}, CHAP {target['chap']}"
+    assert nic["origin"] == {"dhcp": "dhcp", "static": "manual"}[cell["table"]]
+    assert target["chap"] == cell["chap"]
+    login = re.search(r"isboot: login: (.+)", guest.qemu.text())
+    assert login, "isboot said nothing of a login"
+    seen["login"] = login[1]
+    assert run(VERIFY, 180).output.strip().startswith("/dev/ublkb0")
+    _power_off(guest, served)
+
+
+def _power_off(guest: Guest, served: Target | Lio) -> None:
+    # the agent is there before the system is up, and a shutdown then leaves jobs behind
+    guest.channel.run("until systemctl is-active -q multi-user.target; do sleep 1; done", BOOT_S)
+    guest.power_off(OFF_S)
+    text = guest.qemu.text()
+    for line in ("shutdown: root unmounted", "flushed: SYNCHRONIZE CACHE", "logged out of"):
+        assert line in text, f"the machine went off without: {line}"
+    if isinstance(served, Lio):
+        served.wait_logged_out()
+    assert not re.search(r"I_T nexus: \d", served.sessions()), "a session was left behind"
