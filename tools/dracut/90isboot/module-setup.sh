@@ -18,6 +18,9 @@ installkernel() {
     # whatever NIC firmware boots from; dracut's own module for this is in a Debian package of its own, with much else
     hostonly='' instmods ublk_drv iscsi_ibft "=drivers/net/ethernet" "=drivers/net/mdio" "=drivers/net/phy" \
         virtio_net vmxnet3 hv_netvsc xen-netfront 8021q
+    # which module drives what, also of those that are not in here: for the message when a NIC has no driver
+    mkdir -p "$initdir/usr/lib/isboot"
+    /usr/lib/isboot/initramfs/nic-modules "$kernel" >"$initdir/usr/lib/isboot/nic-modules.alias" || :
 }
 
 install() {
