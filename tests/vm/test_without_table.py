@@ -77,6 +77,7 @@ def finds_its_root_by_dhcp(rig: Rig) -> None:
     keeper = run("pgrep -f '^@/busybox udhcpc'").output.split()
     assert len(keeper) == 1
     run(f"kill -USR1 {keeper[0]}; sleep 3; kill -0 {keeper[0]}")
+    run("dmesg -n 7")  # the last words of a shutdown are the kernel's to show
     power_off(guest, target, root.file)
 
 
