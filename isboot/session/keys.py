@@ -58,9 +58,9 @@ _24_BITS = (1 << 24) - 1
 
 # fmt: off
 OPERATIONAL: tuple[Key, ...] = (
-    Key("HeaderDigest", Result.LIST, ours="None", default="None", values=("None", "CRC32C"),
+    Key("HeaderDigest", Result.LIST, ours="None,CRC32C", default="None", values=("None", "CRC32C"),
         source="RFC 7143 §13.1", is_for_discovery=True),
-    Key("DataDigest", Result.LIST, ours="None", default="None", values=("None", "CRC32C"),
+    Key("DataDigest", Result.LIST, ours="None,CRC32C", default="None", values=("None", "CRC32C"),
         source="RFC 7143 §13.1", is_for_discovery=True),
     Key("MaxConnections", Result.LOWER, ours="1", default="1", unit="connections", low=1, high=65535,
         source="RFC 7143 §13.2"),

@@ -99,9 +99,11 @@ def offers_of(policy: Policy, *, is_discovery: bool = False) -> dict[str, str]:
         offers["MaxRecvDataSegmentLength"] = str(policy.max_recv_data_segment_length_bytes)
     offers["InitialR2T"] = "Yes" if policy.initial_r2t else "No"
     offers["ImmediateData"] = "Yes" if policy.immediate_data else "No"
-    # A digest the policy asks for is offered alone: a list with None in it invites a downgrade.
-    offers["HeaderDigest"] = "CRC32C" if policy.header_digest else "None"
-    offers["DataDigest"] = "CRC32C" if policy.data_digest else "None"
+    # A digest the policy asks for is offered alone: a list with None in it invites a downgrade.  One it does
+    # not ask for is there for targets that insist (LIO with HeaderDigest=CRC32C refuses a lone None).
+    for name, is_wanted in (("HeaderDigest", policy.header_digest), ("DataDigest", policy.data_digest)):
+        if is_wanted:
+            offers[name] = "CRC32C"
     return offers
 
 

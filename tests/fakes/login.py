@@ -34,6 +34,7 @@ class Limits:
     immediate_data: bool = True
     max_outstanding_r2t: int = 1
     allows_digests: bool = True
+    prefers_digests: bool = False
     segment_bytes: int = 8192  #: of a Login Response: small values force the C bit
     forgets_transit: bool = False  #: after a split answer the end of the stage has to be asked for again
 
@@ -177,6 +178,7 @@ class LoginSide:
                 answer = str(max(2, int(value)))
             elif name in ("HeaderDigest", "DataDigest"):
                 legal = ("CRC32C", "None") if limits.allows_digests else ("None",)
+                legal = ("CRC32C",) if limits.prefers_digests else legal
                 answer = next((choice for choice in value.split(",") if choice in legal), "Reject")
             elif name == "InitialR2T":
                 answer = "Yes" if limits.initial_r2t or value == "Yes" else "No"

@@ -235,6 +235,10 @@ def test_digests_tgtd_does_not_do_are_a_hard_stop_or_done(tgtd: Tgtd) -> None:
     tgtd.admin("--op", "update", "--mode", "target", "--tid", "1", "-n", "HeaderDigest", "-v", "CRC32C")
     tgtd.admin("--op", "update", "--mode", "target", "--tid", "1", "-n", "DataDigest", "-v", "CRC32C")
     assert look(path_to(tgtd.port), Policy(header_digest=True, data_digest=True)).vendor == "IET"
+    # and where the target insists on them, they are done unasked
+    with attached(path_to(tgtd.port)) as control:
+        assert (control.session.header_digest, control.session.data_digest) == (True, True)
+        assert lun.inspect(control).vendor == "IET"
 
 
 def test_a_target_name_unknown_is_told_apart(tgtd: Tgtd) -> None:

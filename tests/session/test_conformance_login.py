@@ -114,8 +114,10 @@ ITEMS = (
     Item("9.2", "header and data digest response", answer("DataDigest=None", skip=1), policy=DIGESTS,
          refused="DataDigest=CRC32C was asked for, the target answers 'None'",
          exit_status=ExitStatus.UNAVAILABLE),
-    Item("9.2", "digest that was not offered", answer("HeaderDigest=CRC32C", skip=1),
-         refused="HeaderDigest='CRC32C', which was not among those offered"),
+    Item("9.2", "digest that was not offered", answer("HeaderDigest=X-magic", skip=1),
+         refused="HeaderDigest='X-magic', which was not among those offered"),
+    Item("9.2", "digest the target insists on", target={"limits": Limits(prefers_digests=True)},
+         check=lambda met: met.session.header_digest and met.session.data_digest),
     Item("9.3", "header and data digests support CRC32C", policy=DIGESTS,  # the ping goes with both
          check=lambda met: met.session.header_digest and met.session.data_digest),
     Item("10.1", "MaxConnections", answer("MaxConnections=4", skip=1),

@@ -157,7 +157,7 @@ def test_lies_in_data_in_are_found(change: dict[str, object], complaint: str) ->
 @pytest.mark.parametrize(
     ("instead", "complaint"),
     [
-        (ReadyToTransfer(initiator_task_tag=1, desired_data_transfer_length=512), "a R2T came where"),
+        (ReadyToTransfer(initiator_task_tag=1, desired_data_transfer_length=512), "an R2T came where"),
         (pdu.LoginResponse(), "a Login Response, which no target sends"),
         (pdu.ScsiCommand(), "a SCSI Command, which no target sends"),
         (pdu.TaskManagementResponse(stat_sn=3), "came where a SCSI Response was due"),

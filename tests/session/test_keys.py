@@ -161,8 +161,9 @@ def test_an_answer_without_a_value_leaves_the_default(key: Key, answer: str) -> 
 @pytest.mark.parametrize(
     ("name", "offer", "answer"),
     [
-        ("HeaderDigest", "CRC32C,None", "None"),
-        ("HeaderDigest", "CRC32C", "Reject"),
+        ("HeaderDigest", "CRC32C,None", "CRC32C"),  # of the target's list the first
+        ("HeaderDigest", "X-magic,None", "None"),
+        ("HeaderDigest", "X-magic", "Reject"),
         ("InitialR2T", "Yes", "Yes"),
         ("ImmediateData", "No", "No"),
         ("MaxRecvDataSegmentLength", "4096", None),

@@ -74,7 +74,7 @@ def test_policy_decides_what_is_offered() -> None:
     policy = Policy(max_io_bytes=4 << 20, header_digest=True, initial_r2t=True, immediate_data=False)
     offers = offers_of(policy)
     assert offers["MaxRecvDataSegmentLength"] == offers["MaxBurstLength"] == str(4 << 20)
-    assert (offers["HeaderDigest"], offers["DataDigest"]) == ("CRC32C", "None")
+    assert (offers["HeaderDigest"], offers["DataDigest"]) == ("CRC32C", "None,CRC32C")
     assert (offers["InitialR2T"], offers["ImmediateData"]) == ("Yes", "No")
     short = offers_of(Policy(max_recv_data_segment_length_bytes=512))
     assert (short["MaxRecvDataSegmentLength"], short["MaxBurstLength"]) == ("512", str(1 << 20))
@@ -182,7 +182,7 @@ def test_offers_of_the_target_in_a_discovery_session_are_answered() -> None:
     [
         ("MaxBurstLength=99999999", {}, "MaxBurstLength=99999999, which is outside 512"),
         ("MaxRecvDataSegmentLength=1", {}, "MaxRecvDataSegmentLength=1, which is outside 512"),
-        ("HeaderDigest=CRC32C", {}, "HeaderDigest='CRC32C', which was not among those offered"),
+        ("HeaderDigest=X-magic", {}, "HeaderDigest='X-magic', which was not among those offered"),
         ("ImmediateData=Maybe", {}, "ImmediateData='Maybe' where Yes or No was due"),
         ("TargetPortalGroupTag=70000", {}, "TargetPortalGroupTag=70000, which is outside"),
         ("", {"version_active": 1}, "version 1"),
