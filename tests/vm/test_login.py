@@ -36,32 +36,34 @@ def test_lio_authenticates_and_a_changed_secret_stops_a_disk_until_it_is_right_a
     guest = rig.quick(kernel_label)
     target = rig.lio(guest=guest, accounts=ACCOUNTS)
     every_algorithm_of_chap_is_proved(guest, target)
+    digests_are_done_where_it_insists(guest, target)
     if kernel_label == next(iter(KERNELS)) or request.config.getoption("--all"):
         a_disk_waits_for_a_secret_that_changed(guest, target)
 
 
+def log_in(guest: Guest, target: Lio, logins: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Log in as these rows say, in the guest; give what came of each."""
+    asked = {"portal": ["127.0.0.1", target.port], "target": target.name, "logins": logins}
+    words = f"echo {shlex.quote(json.dumps(asked))} | python3 tests/vm/inside/log_in.py"
+    rows: list[dict[str, Any]] = json.loads(guest.channel.run(words, 60).output)
+    return rows
+
+
 def every_algorithm_of_chap_is_proved(guest: Guest, target: Lio) -> None:
     by_algorithm = [(who, word) for who in (ALICE, MUTUAL) for word in WORDS]
-    asked = {
-        "portal": ["127.0.0.1", target.port],
-        "target": target.name,
-        "logins": [
-            *(row(who, chap_algorithms=[word]) for who, word in by_algorithm),
-            row(MUTUAL),
-            row([ALICE[0], "not-alices-secret"]),
-            row([*ALICE, "disk", "not-the-disks-secret"]),
-            row(None),
-        ],
-    }
-    said = guest.channel.run(
-        f"echo {shlex.quote(json.dumps(asked))} | python3 tests/vm/inside/log_in.py", 60
-    ).output
-    *singles, listed, wrong, wrong_disk, nobody = json.loads(said)
+    logins = [
+        *(row(who, chap_algorithms=[word]) for who, word in by_algorithm),
+        row(MUTUAL),
+        row([ALICE[0], "not-alices-secret"]),
+        row([*ALICE, "disk", "not-the-disks-secret"]),
+        row(None),
+    ]
+    *singles, listed, wrong, wrong_disk, nobody = log_in(guest, target, logins)
     for (who, word), came in zip(by_algorithm, singles, strict=True):
         # One way we compute our response; with mutual CHAP also what the target's proof must be.
         assert came["computed"] == [word] * (2 if who is MUTUAL else 1), (word, came)
         assert came["tsih"] > 0
-        assert came["warnings"] == []
+        assert (came["warnings"], came["digests"]) == ([], [False, False])
     assert listed["computed"] == ["sha3-256"] * 2  # it takes the first of the list: the strongest
     assert listed["warnings"] == []
     assert "authentication failure (class 2, detail 1)" in wrong["refused"]
@@ -71,6 +73,13 @@ def every_algorithm_of_chap_is_proved(guest: Guest, target: Lio) -> None:
     assert wrong_disk["exit_status"] == 77
     assert "closed the connection" in nobody["refused"]
     assert nobody["hint"] == "the target may ask for CHAP: no CHAP name is configured for it"
+
+
+def digests_are_done_where_it_insists(guest: Guest, target: Lio) -> None:
+    for key in ("HeaderDigest", "DataDigest"):
+        target.set_parameter(key, "CRC32C")
+    [came] = log_in(guest, target, [row(ALICE)])
+    assert came["digests"] == [True, True]
 
 
 def a_disk_waits_for_a_secret_that_changed(guest: Guest, target: Lio) -> None:

@@ -61,7 +61,10 @@ def log_in(portal: Portal, target: str, lane: int, row: dict[str, Any]) -> dict[
             "computed": list(computed), "refused": error.message, "hint": error.hint,
             "exit_status": int(error.exit_status),
         }  # fmt: skip
-    return {"computed": list(computed), "tsih": session.tsih, "warnings": list(session.warnings)}
+    return {
+        "computed": list(computed), "tsih": session.tsih, "warnings": list(session.warnings),
+        "digests": [session.header_digest, session.data_digest],
+    }  # fmt: skip
 
 
 def main() -> None:
