@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 
 from tests.matrix.attach import package_version
 from tests.matrix.cells import Cell
 from tests.matrix.rows import Row, Verdict
+from tests.vm.disk import ROOT_MIB, Disk
 from tests.vm.guest import Guest
 from tests.vm.lio import Lio
 from tests.vm.progress import RigError
@@ -93,6 +95,15 @@ def _boot(rig: Rig, cell: Cell, seen: dict[str, str]) -> None:
     seen["login"] = login[1]
     assert run(VERIFY, 180).output.strip().startswith("/dev/ublkb0")
     _power_off(guest, served)
+    _check(root)
+
+
+def _check(root: Disk) -> None:
+    """The file system as the target has it, once the machine is off."""
+    image = f"{root.file}?offset={ROOT_MIB << 20}"
+    done = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"e2fsck: exit {done.returncode}: {done.stdout[-500:]}"
+    assert "recovering journal" not in done.stdout, "the root was not unmounted"
 
 
 def _power_off(guest: Guest, served: Target | Lio) -> None:

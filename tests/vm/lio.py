@@ -179,6 +179,14 @@ class Lio:
         """Set an attribute of a LUN's back end (emulate_write_cache); some refuse while it is exported."""
         self._run([put(f"{self._place(self._lun(number))}/attrib/{name}", value)])
 
+    def configure(self, file: str, text: str) -> None:
+        """
+        Write to any other file of configfs, `f"{lio.tpg}/attrib/login_timeout"` for example.
+
+        :raises RigError: it does not take that
+        """
+        self._run([put(file, text)])
+
     def sessions(self) -> str:
         """Who is logged in, as tgtadm would say it: a line "I_T nexus: N" each."""
         names = self.channel.read(f"{self.tpg}/dynamic_sessions").decode().replace("\0", "\n").split()
