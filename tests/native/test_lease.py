@@ -167,6 +167,12 @@ def test_silence_is_told_and_worth_another_try(other_machine: Namespace) -> None
     assert time.monotonic() - began < 10
 
 
+def test_a_client_that_fails_is_told_in_its_words(other_machine: Namespace) -> None:
+    with pytest.raises(NetworkError, match=r"by DHCP on gone0: .*No such device") as caught:
+        lease._ask(ANY, "gone0", 6)
+    assert caught.value.exit_status == ExitStatus.TRY_AGAIN
+
+
 def test_no_cable_is_told(other_machine: Namespace) -> None:
     with other_machine.entered():
         ip("link", "set", "v1", "down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
@@ -78,8 +79,8 @@ def test_any_output_gives_a_lease_or_none(output: bytes) -> None:
 
 
 def test_without_busybox_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "BUSYBOX", "/nonexistent/busybox")
-    with pytest.raises(NetworkError, match="there is no /nonexistent/busybox") as caught:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != lease.BUSYBOX)
+    with pytest.raises(NetworkError, match="by DHCP: there is no /usr/bin/busybox") as caught:
         lease.obtain(NIC, needs_root_path=False, timeout_s=1, carrier_timeout_s=1, say=lambda _: None)
     assert caught.value.exit_status == ExitStatus.UNAVAILABLE
     assert "install busybox" in caught.value.hint
