@@ -245,7 +245,7 @@ class LaneThread:
                 level = Level.ERROR if pace in (retry.REFUSED, retry.ANOTHER_DISK) else Level.WARNING
                 if isinstance(error, IdentityError):
                     error.message += "; I/O waits, nothing is written to it"
-                again = f"trying again, every {pace.pauses_s[-1]:g} s at last"
+                again = f"trying again, up to {pace.pauses_s[-1]:g} s apart"
                 self._log.say_once(f"lane{self.index} path{number}", f"{error.message}; {again}", level)
                 continue
             self.lane.probe_attempt(attempt, 0)

@@ -75,7 +75,7 @@ def test_a_refused_path_does_not_keep_the_other_one_waiting(stack: ExitStack) ->
     assert attached is not None
     assert attached.session.portal == path_to(here).portal
     assert len(refusing.connections) <= 4  # the list and MD5 alone, twice: at once and after 0.2 s
-    lines = [line for line in lane._log.ring if line.endswith("trying again, every 30 s at last")]
+    lines = [line for line in lane._log.ring if line.endswith("trying again, up to 30 s apart")]
     assert len(lines) == 1
     assert "authentication failure" in lines[0]
 

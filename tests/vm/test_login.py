@@ -92,7 +92,7 @@ def a_disk_waits_for_a_secret_that_changed(guest: Guest, target: Lio) -> None:
     target.restart()
     before = refusals(guest)
     write = guest.channel.start("dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct", 60)
-    line = "authentication failure (class 2, detail 1); trying again, every 30 s at last"
+    line = "authentication failure (class 2, detail 1); trying again, up to 30 s apart"
     guest.qemu.wait_for(re.escape(line), 20)
     time.sleep(3)
     assert 1 < refusals(guest) - before < 7  # after 0, 0.2, 0.5, 1, 2 seconds, and so on
