@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 AS_SERVICE = "@isboot"  #: our argv[0] where tools/boot/world.c has started us
+COMMAND_LINE = Path("/proc/cmdline")
 RETRY_S = 1.0  #: on top of what was waited for in vain
 
 NAME = "boot"
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         from isboot.daemon import start
 
         with suppress(IsbootError):  # what the command line has wrong, the boot has told
-            options = cmdline.parse(Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace"))
+            options = cmdline.parse(COMMAND_LINE.read_text(encoding="utf-8", errors="replace"))
             log.turn_up(to_console=options.verbose, debug=options.debug)
         start.adopt(log)
         return ExitStatus.FINE
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         from isboot import boot
         from isboot.config import cmdline
 
-        options = cmdline.parse(Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace"))
+        options = cmdline.parse(COMMAND_LINE.read_text(encoding="utf-8", errors="replace"))
         log.turn_up(to_console=options.verbose, debug=options.debug)
         for warning in options.warnings:
             log.say(warning, Level.WARNING)
