@@ -30,7 +30,12 @@ MAXIMUM_BYTES = 1 << 20  #: offsets have 16 bits, so a longer table is damaged
 
 
 class Kind(Enum):
-    """How the bytes of a field are to be read. The value is the number of bytes."""
+    """How the bytes of a field are to be read, and how many they are."""
+
+    size_bytes: int
+
+    def __init__(self, size_bytes: int, _name: str) -> None:
+        self.size_bytes = size_bytes
 
     U8 = (1, "u8")
     U16 = (2, "u16")
@@ -42,10 +47,6 @@ class Kind(Enum):
     ADDRESS = (16, "address")  #: IPv6, or IPv4 as ::ffff:a.b.c.d, or all zero
     STRING = (4, "string")  #: length without the NUL, then the offset
     SECRET = (4, "secret")  #: a string nobody is shown
-
-    @property
-    def size_bytes(self) -> int:
-        return self.value[0]
 
 
 @dataclass(frozen=True, slots=True)
