@@ -78,3 +78,13 @@ def test_what_waiting_does_not_mend_is_given_at_once() -> None:
 
 def test_no_nic_at_all_brings_nothing_up() -> None:
     assert run_all(FakeKernel()) == ({}, [])
+
+
+def test_entries_of_one_mac_share_a_nic_with_an_address_each() -> None:
+    # EDK2 writes a NIC structure for every attempt, also where all attempts go through one NIC
+    first = make_nic()
+    second = NicConfig(1, first.mac, None, second_nic().address, None, (), 0, "", "manual")
+    kernel = FakeKernel(make_link(2, "eth0"))
+    states, faults = run_all(kernel, Wanted(first), Wanted(second))
+    assert ({state.ifindex for state in states.values()}, faults) == ({2}, [])
+    assert [str(one.interface) for one in kernel.addresses_present] == ["192.0.2.15/24", "198.51.100.15/24"]
