@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
     try:
         from isboot import boot
         from isboot.config import cmdline
+        from isboot.firmware import find
 
         options = cmdline.parse(COMMAND_LINE.read_text(encoding="utf-8", errors="replace"))
         log.turn_up(to_console=options.verbose, debug=options.debug)
@@ -63,10 +64,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
             log.say(warning, Level.WARNING)
         tables = boot.find_table(options)
         for table in tables:
-            log.say(
-                f"table: {table.signature} found ({table.source}), {table.oem_id} {table.oem_table_id}",
-                Level.NOTICE,
-            )
+            log.say(f"table: {find.told(table)}", Level.NOTICE)
         if options.is_for_others and not tables:
             from isboot.daemon import start
 

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
     if arguments.json:
         print(json.dumps(document.to_document(table, show_secrets=arguments.show_secrets), indent=1))
     else:
-        for line in describe(table, arguments.show_secrets):
+        for line in [*describe(table, arguments.show_secrets), *describe_others(tables, table)]:
             print(line)
     if arguments.hex:
         print_hexdump(table, arguments.show_secrets)
@@ -148,6 +148,17 @@ def describe(table: IbftTable, show_secrets: bool = False) -> Iterator[str]:
     for problem in table.problems:
         offset = "" if problem.offset is None else f" at {problem.offset}"
         yield f"  {problem.severity}: {problem.where}{offset}: {problem.message} [{problem.code}]"
+
+
+def describe_others(tables: list[IbftTable], shown: IbftTable) -> Iterator[str]:
+    """Give a line for each other table there is: firmware may leave several, and not all of them good."""
+    others = [(index, table) for index, table in enumerate(tables) if table is not shown]
+    if others:
+        number = next(index for index, table in enumerate(tables) if table is shown)
+        yield ""
+        yield f"other tables (this is {number}; --index N shows another, rd.isboot.acpi_table=N boots it)"
+    for index, table in others:
+        yield f"  {index}: {find.told(table)}"
 
 
 def _line(label: str, value: object) -> str:

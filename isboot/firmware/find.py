@@ -103,11 +103,20 @@ def choose(tables: list[IbftTable], index: int | None = None) -> IbftTable:
     """
     table = pick(tables, index)
     if not table.is_bootable:
-        first = next((problem for problem in table.problems if problem.severity == "error"), None)
-        reason = f"{first.where}: {first.message}" if first else "nothing in it can be booted from"
-        message = f"reading the iBFT ({table.source}): {reason}"
+        message = f"reading the iBFT ({table.source}): {_first_error(table)}"
         raise FirmwareError(message, "isboot ibft shows all that is wrong with it", ExitStatus.MALFORMED)
     return table
+
+
+def told(table: IbftTable) -> str:
+    """Give a table in one line, with why it cannot be booted from, if it cannot."""
+    name = f"{table.signature} found ({table.source}), {table.oem_id} {table.oem_table_id}".rstrip()
+    return name if table.is_bootable else f"{name}: cannot be booted from: {_first_error(table)}"
+
+
+def _first_error(table: IbftTable) -> str:
+    first = next((problem for problem in table.problems if problem.severity == "error"), None)
+    return f"{first.where}: {first.message}" if first else "nothing in it can be booted from"
 
 
 def _acpi(root: Path, refused: list[str]) -> list[IbftTable]:

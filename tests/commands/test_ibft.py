@@ -147,6 +147,28 @@ def test_the_first_good_table_is_shown_or_the_one_asked_for(
     assert capsys.readouterr().out == ""
 
 
+def test_the_other_tables_are_named_beside_the_one_that_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several(monkeypatch)
+    assert cli.main(["ibft"]) == 0
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("  0: iBFT found (acpi), FENSYS iPXE: cannot be booted from: table.checksum_ok: ")
+    assert second == "  2: iBFT found (sysfs), FENSYS iPXE"
+
+
+def test_one_table_alone_names_no_other(table_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ibft", "--file", table_file]) == 0
+    assert "other tables" not in capsys.readouterr().out
+
+
+def test_people_see_the_quirks_before_the_problems() -> None:
+    lines = list(ibft.describe(decode(encode(replace(CHAP_TABLE, signature="BIFT")), "acpi")))
+    (at,) = [number for number, line in enumerate(lines) if line == "quirks"]
+    assert lines[at + 1].startswith("  bift (Broadcom offload): table.signature: ")
+    assert lines[at + 2 :] == ["", "no problems"]
+
+
 def test_bytes_of_the_kernels_tree_cannot_be_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
