@@ -22,7 +22,7 @@ from isboot.errors import ExitStatus, NetworkError, RedirectError
 from isboot.firmware import find
 from isboot.network import bringup, watch
 from isboot.network import connect as tcp
-from isboot.session import connection, fence, identity, isid, lun, redirect
+from isboot.session import connection, fence, identity, inventory, isid, lun, redirect
 from isboot.session.control import Control as ScsiControl
 from isboot.values import (
     BootConfig,
@@ -76,6 +76,7 @@ class Attached:
     facts: LunFacts
     path: PathConfig
     interface: str  #: "" where the host routes
+    disks: tuple[bytes, ...] = ()  #: of the target, where all of them are to be attached
 
 
 def find_table(options: cmdline.KernelOptions, root: Path = Path("/")) -> list[IbftTable]:
@@ -228,7 +229,8 @@ def connect(
                     say(f"{path.target_name} refuses LOGICAL UNIT RESET: old commands get {FENCE_WAIT_S:g} s")
                     time.sleep(FENCE_WAIT_S)
             trail.arrived(redirect.peer_of(sock))
-            return Attached(sock, control.negotiated(), facts, path, interface or "")
+            disks = tuple(inventory.list_disks(control)) if expected is None and config.luns == "all" else ()
+            return Attached(sock, control.negotiated(), facts, path, interface or "", disks)
         except RedirectError as redirection:
             sock.close()
             say(redirection.message)

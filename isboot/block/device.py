@@ -20,13 +20,14 @@ from isboot.errors import BlockError, ExitStatus
 
 ANY_DEVICE = 0xFFFFFFFF
 NO_QUEUE = 0xFFFF
+NOBODY = -1  #: as pid of a device's server
 RECOVERY_RETRY_S = 0.005  #: between two tries while the kernel still lets go of the dead worker's files
 RECOVERY_GIVE_UP_S = 120.0
 
 HINTS = {
     errno.ENOENT: "load the driver: modprobe ublk_drv (Linux 6.3 or newer with CONFIG_BLK_DEV_UBLK)",
     errno.EACCES: "run it as root",
-    errno.EPERM: "run it as root",
+    errno.EPERM: "run it as root; if you are: is io_uring forbidden? sysctl kernel.io_uring_disabled",
     errno.EOPNOTSUPP: "the kernel's ublk driver does not know this; isboot is tested on 6.12 and 7.2",
     errno.EBUSY: "another process serves this device",
     errno.ENODEV: "the device is gone",
@@ -90,7 +91,8 @@ class Control:
 class Info:
     """
     :param state: ISBOOT_UBLK_S_*
-    :param server_pid: of the process that serves it, or served it to its end; -1 once it is stopped
+    :param server_pid: of the process that serves it; NOBODY once it is stopped, on 7.2 also once its server
+        is dead (6.12 keeps the pid then)
     """
 
     state: int

@@ -7,10 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from isboot.errors import ExitStatus, IsbootError, UsageError
-from isboot.values import PathConfig
+from isboot.values import BootConfig, PathConfig, format_lun
 
 NAME = "attach"
 HELP = "make a disk of a LUN"
@@ -28,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", type=int, metavar="N", help="commands in flight, 1 to 4096")
     parser.add_argument(
         "--param", action="append", default=[], metavar="KEY=VALUE", help="`--param help` lists them"
+    )
+    parser.add_argument(
+        "--luns", default="boot", metavar="LIST", help="boot (the URL's), all, or numbers: N,N; a disk each"
     )
     parser.add_argument("--retry", type=float, default=0.0, metavar="SECONDS", help="keep trying to connect")
     parser.add_argument("--foreground", action="store_true", help="stay, and end with the device")
@@ -74,6 +78,7 @@ def refuse_second_device(path: PathConfig, launchers: Iterable[Path] | None = No
 
 def run(arguments: argparse.Namespace) -> ExitStatus:
     from isboot.config import attach as config_attach
+    from isboot.config.lun import parse_boot_luns
 
     if "help" in arguments.param:
         print(config_attach.parameter_help())
@@ -90,20 +95,86 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         depth=arguments.depth,
         parameters=arguments.param,
     )
+    luns = parse_boot_luns(arguments.luns)
+    if arguments.foreground and luns != "boot":
+        raise UsageError(
+            f"--foreground --luns {arguments.luns}: one disk at a time stays in the foreground",
+            "name the LUN in the URL, or leave out --foreground",
+        )
     for warning in config.warnings:
         print(f"isboot: warning: {warning}", file=sys.stderr)
     for path in config.paths:
         refuse_second_initiator(path.target_name)
-        refuse_second_device(path)
     from isboot import boot
     from isboot.daemon import start
-    from isboot.daemon.log import Level, Log
+    from isboot.daemon.log import Log
 
     config = boot.resolve(config)
     if arguments.foreground:
+        refuse_second_device(config.paths[0])
         log = Log(to_kernel=False)
         start.in_foreground(config, {}, log, is_armed=False, retry_s=arguments.retry)
         return ExitStatus.FINE
-    device = start.in_background(config, {}, Level.INFO, retry_s=arguments.retry)
-    print(json.dumps({"device": device}) if arguments.json else f"/dev/{device}")
+    done, fault = attach_all(configs_of(config, luns), arguments.retry, is_json=arguments.json)
+    if arguments.json and done:
+        print(json.dumps({"device": done[0]["device"], "devices": done}))
+    if fault is not None:
+        raise fault
     return ExitStatus.FINE
+
+
+def configs_of(config: BootConfig, luns: str | tuple[bytes, ...]) -> list[BootConfig]:
+    """
+    Give a configuration for each LUN that is to be attached.
+
+    :param luns: "boot" is the URL's
+    :raises IsbootError: the target does not tell its LUNs, or has no disk
+    """
+    if luns == "boot":
+        return [config]
+    if luns == "all":
+        from isboot.commands.visit import visit
+        from isboot.session import inventory
+
+        said = visit(config, inventory.list_disks, lambda line: print(f"isboot: {line}", file=sys.stderr))
+        if not said:
+            raise IsbootError(
+                f"attaching all LUNs of {config.paths[0].target_name}: it shows this initiator no disk",
+                "see the target's mapping for this initiator name",
+                ExitStatus.NOTHING_THERE,
+            )
+        luns = tuple(said)
+    return [
+        replace(config, paths=tuple(replace(path, lun=lun) for path in config.paths))
+        for lun in dict.fromkeys(luns)
+        if isinstance(lun, bytes)
+    ]
+
+
+def attach_all(
+    configs: list[BootConfig], retry_s: float, *, is_json: bool
+) -> tuple[list[dict[str, str]], IsbootError | None]:
+    """
+    Make a device of each; one that cannot be had does not keep the others away.
+
+    :return: a row for each device; the first error, the others having been said
+    """
+    from isboot.daemon import start
+    from isboot.daemon.log import Level
+
+    done: list[dict[str, str]] = []
+    fault: IsbootError | None = None
+    for config in configs:
+        lun = config.paths[0].lun
+        try:
+            refuse_second_device(config.paths[0])
+            device = start.in_background(config, {}, Level.INFO, retry_s=retry_s)
+        except IsbootError as error:
+            if fault is not None:
+                print(f"isboot: {error.message}\n        hint: {error.hint}", file=sys.stderr)
+            fault = fault or error
+            continue
+        done.append({"device": device, "lun": lun.hex()})
+        if not is_json:
+            print(f"/dev/{device}" if len(configs) == 1 else f"/dev/{device} {format_lun(lun)}", flush=True)
+    return done, fault

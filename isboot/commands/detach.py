@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from isboot.errors import ExitStatus
 
@@ -18,5 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitStatus:
     from isboot.daemon import control
 
-    control.ask(control.find(arguments.device), "detach")
+    answer = control.ask(control.find(arguments.device), "detach")
+    if answer.get("warning"):
+        print(f"isboot: warning: {answer['warning']}", file=sys.stderr)
     return ExitStatus.FINE

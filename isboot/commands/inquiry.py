@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from isboot.errors import DaemonError, ExitStatus, UsageError
 from isboot.units import format_bytes
+from isboot.values import format_lun
 
 if TYPE_CHECKING:
     from isboot.values import LunFacts
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 NAME = "inquiry"
 HELP = "what a LUN says of itself: names, sizes, limits"
 EXAMPLE = "isboot inquiry /dev/ublkb0"
-CONNECT_TIMEOUT_S = 5.0
 WIDTH = 22  #: of the column of labels
 
 
@@ -62,15 +62,14 @@ def _ask_launcher(arguments: argparse.Namespace) -> LunFacts:
 
 
 def _ask(arguments: argparse.Namespace) -> LunFacts:
-    import socket
+    import sys
 
+    from isboot.commands.visit import visit
     from isboot.config import initiator
     from isboot.config.credentials import read_chap_file
     from isboot.config.url import from_url
-    from isboot.network.connect import connect
-    from isboot.session import connection, isid, lun
-    from isboot.session.control import Control
-    from isboot.values import Policy, Portal
+    from isboot.session import lun
+    from isboot.values import Policy
 
     config = from_url(
         arguments.what,
@@ -78,23 +77,14 @@ def _ask(arguments: argparse.Namespace) -> LunFacts:
         credentials=read_chap_file(arguments.chap_file) if arguments.chap_file else None,
         policy=Policy(),
     )
-    path, name = config.paths[0], config.initiator_name
-
-    def use(sock: socket.socket, where: Portal) -> LunFacts:
-        with sock:
-            session = connection.login(sock, path, name, config.policy, isid.of_command(name), where)
-            control = Control(sock, session)
-            facts = lun.inspect(control)
-            control.logout()
-            return facts
-
-    return connection.follow(path.portal, lambda where: connect(where, timeout_s=CONNECT_TIMEOUT_S), use)
+    return visit(config, lun.inspect, lambda line: print(f"isboot: {line}", file=sys.stderr))
 
 
 def describe(facts: LunFacts, weakness: str) -> Iterator[tuple[str, str]]:
     """Give label and value of each line for people; limits that are not named are left out."""
     block = facts.block_size_bytes
-    yield "LUN", facts.lun.hex()
+    number = format_lun(facts.lun)
+    yield "LUN", facts.lun.hex() if number == facts.lun.hex() else f"{facts.lun.hex()}, {number}"
     yield "vendor", facts.vendor
     yield "product", facts.product
     yield "revision", facts.revision

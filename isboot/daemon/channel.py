@@ -34,6 +34,13 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """:param luns: of the boot LUN's target, to be attached beside it"""
+
+    luns: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
     """A lane has a session."""
 
@@ -83,9 +90,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A request was carried out: `word` says which."""
+    """
+    A request was carried out: `word` says which.
+
+    :param warning: what whoever asked should know all the same
+    """
 
     word: str
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,7 @@ class Request:
     word: str
 
 
-Message = Live | Connected | Failed | Refused | Done | Request
+Message = Live | Others | Connected | Failed | Refused | Done | Request
 
 
 class Channel:

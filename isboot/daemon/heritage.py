@@ -20,9 +20,9 @@ from isboot.daemon.channel import Channel, Live
 from isboot.errors import DaemonError, ExitStatus
 from isboot.values import BootConfig, NicState
 
-FILE = Path("/isboot-heritage")  #: in the world
-STANDBY_FILE = Path("/isboot-standby")  #: in the world: pid and start time
-DOOR = "/isboot-door"  #: where a worker without a launcher listens; in the world
+WORLD = Path("/")  #: as isboot's processes see it
+#: in the world, each followed by the number of the device
+HERITAGE, STANDBY, DOOR = "isboot-heritage-", "isboot-standby-", "isboot-door-"
 PID_FILE = Path("/run/isboot/worker")  #: whose namespace is the world
 
 
@@ -52,47 +52,53 @@ def start_time(pid: int) -> int:
 
 def leave(heritage: Heritage) -> None:
     """Write it, whole or not at all."""
-    partial = FILE.with_name(FILE.name + ".new")
+    file = WORLD / f"{HERITAGE}{heritage.live.device_id}"
+    partial = file.with_name(f".{file.name}.new")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pickle.dumps(heritage))
-    os.replace(partial, FILE)
-    partial = PID_FILE.with_name(PID_FILE.name + ".new")
-    partial.write_text(f"{heritage.pid}\n", encoding="ascii")
-    os.replace(partial, PID_FILE)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(pickle.dumps(heritage))
+    os.replace(partial, file)
+    if heritage.config.is_boot_lun:
+        partial = PID_FILE.with_name(PID_FILE.name + ".new")
+        partial.write_text(f"{heritage.pid}\n", encoding="ascii")
+        os.replace(partial, PID_FILE)
 
 
-def find() -> Heritage:
+def find(lun: bytes | None = None) -> Heritage:
     """
-    Read what the living worker left.
+    Read what the living worker of a LUN left.
 
+    :param lun: None for the boot LUN
     :raises DaemonError: nothing was left, or whoever left it is dead (exit status 66)
     """
-    try:
-        heritage: Heritage = pickle.loads(FILE.read_bytes())  # noqa: S301 - written by a worker, root's alone
-    except OSError as error:
+    dead: Heritage | None = None
+    for file in sorted(WORLD.glob(f"{HERITAGE}*")):
+        heritage: Heritage = pickle.loads(file.read_bytes())  # noqa: S301 - written by a worker, root's alone
+        config = heritage.config
+        if config.paths[0].lun == lun if lun is not None else config.is_boot_lun:
+            if start_time(heritage.pid) == heritage.began:
+                return heritage
+            dead = heritage
+    if dead is None:
         raise DaemonError(
-            f"adopting a worker: {FILE}: {error.strerror}", "", ExitStatus.NOTHING_THERE
-        ) from error
-    if start_time(heritage.pid) != heritage.began:
-        raise DaemonError(
-            f"adopting worker {heritage.pid}: it is dead",
-            "nothing serves the device",
-            ExitStatus.NOTHING_THERE,
+            f"adopting a worker: nothing was left in {WORLD / HERITAGE}*", "", ExitStatus.NOTHING_THERE
         )
-    return heritage
+    raise DaemonError(
+        f"adopting worker {dead.pid}: it is dead", "nothing serves the device", ExitStatus.NOTHING_THERE
+    )
 
 
-def open_door() -> socket.socket:
+def open_door(device_id: int) -> socket.socket:
     """Listen for a new launcher, in a worker whose launcher is gone; in the world only."""
     door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    Path(DOOR).unlink(missing_ok=True)
-    door.bind(DOOR)
+    place = WORLD / f"{DOOR}{device_id}"
+    place.unlink(missing_ok=True)
+    door.bind(str(place))
     door.listen(1)
     return door
 
 
-def knock(timeout_s: float = 10.0) -> Channel:
+def knock(device_id: int, timeout_s: float = 10.0) -> Channel:
     """
     Reach the worker.
 
@@ -101,8 +107,9 @@ def knock(timeout_s: float = 10.0) -> Channel:
     end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     end.settimeout(timeout_s)
     try:
-        end.connect(DOOR)
+        end.connect(str(WORLD / f"{DOOR}{device_id}"))
     except OSError as error:
+        end.close()
         raise DaemonError(
             f"adopting a worker: {error.strerror}", "its launcher is alive", ExitStatus.TRY_AGAIN
         ) from error
@@ -110,18 +117,18 @@ def knock(timeout_s: float = 10.0) -> Channel:
     return Channel(end)
 
 
-def note_standby(pid: int) -> None:
-    STANDBY_FILE.write_text(f"{pid} {start_time(pid)}\n", encoding="ascii")
+def note_standby(device_id: int, pid: int) -> None:
+    (WORLD / f"{STANDBY}{device_id}").write_text(f"{pid} {start_time(pid)}\n", encoding="ascii")
 
 
-def end_standby(serving_pid: int) -> None:
+def end_standby(device_id: int, serving_pid: int) -> None:
     """
     End the standby of the launcher before: the next cannot talk to it, and two would both take over.
 
     :param serving_pid: never this one: the standby that was noted may have become the worker since
     """
     try:
-        pid, began = map(int, STANDBY_FILE.read_text(encoding="ascii").split())
+        pid, began = map(int, (WORLD / f"{STANDBY}{device_id}").read_text(encoding="ascii").split())
     except (OSError, ValueError):
         return
     if began and pid != serving_pid and start_time(pid) == began:

@@ -18,13 +18,12 @@ from dataclasses import dataclass, replace
 
 from isboot import boot
 from isboot._engine import lib
-from isboot.daemon import armour
+from isboot.daemon import armour, leave
 from isboot.daemon.channel import Connected, Message
 from isboot.daemon.log import Level, Log
 from isboot.daemon.shared import Shared
 from isboot.engine.lane import Lane, Loss, Reason
 from isboot.errors import IdentityError, IsbootError
-from isboot.session import commands as scsi
 from isboot.session import retry
 from isboot.session.control import Control as ScsiControl
 from isboot.values import BootConfig, LunFacts, NicState
@@ -89,6 +88,7 @@ class LaneThread:
         )
         self.attached: boot.Attached | None = None
         self.is_abandoned = False  #: the device was stopped, every tag was given back
+        self.has_given_up = False  #: no path came back in time: nothing was flushed, nobody was told
         self.error: BaseException | None = None
         self._opened: Opened | None = None
         self._shutdown_give_up_at = math.inf
@@ -133,6 +133,10 @@ class LaneThread:
         self._shutdown_give_up_at = math.inf
         if is_near:
             self._shutdown_give_up_at = time.monotonic() + self._config.policy.shutdown_give_up_ms / 1000
+
+    def expect_end(self, within_s: float) -> None:
+        """The device is being ended: a path that does not come back within this time never will."""
+        self._shutdown_give_up_at = min(self._shutdown_give_up_at, time.monotonic() + within_s)
 
     def join(self, timeout_s: float) -> bool:
         return self._has_ended.wait(timeout_s)
@@ -199,7 +203,7 @@ class LaneThread:
         try:
             cmd_sn, exp_stat_sn, max_cmd_sn = self.lane.detach()
             session = replace(attached.session, cmd_sn=cmd_sn, exp_stat_sn=exp_stat_sn, max_cmd_sn=max_cmd_sn)
-            self._flush_and_log_out(ScsiControl(attached.sock, session))
+            leave.flush_and_log_out(ScsiControl(attached.sock, session), self._facts, self._log)
         except IsbootError as error:
             self._log.say(f"{error.message}: flushing over a new connection", Level.WARNING)
             attached.sock.close()
@@ -208,16 +212,9 @@ class LaneThread:
                 expected=self._facts, portals=self._portals,
             )  # fmt: skip
             try:
-                self._flush_and_log_out(ScsiControl(again.sock, again.session))
+                leave.flush_and_log_out(ScsiControl(again.sock, again.session), self._facts, self._log)
             finally:
                 again.sock.close()
-
-    def _flush_and_log_out(self, control: ScsiControl) -> None:
-        if self._facts.has_volatile_cache:
-            scsi.expect_good(control.execute(scsi.synchronize_cache()), "SYNCHRONIZE CACHE(16)")
-            self._log.say("flushed: SYNCHRONIZE CACHE(16) answered", Level.NOTICE)
-        control.logout()
-        self._log.say(f"logged out of {control.session.target_name}", Level.NOTICE)
 
     def _connect(self, lost_at: float, wait_s: float) -> boot.Attached | None:
         """Try every path at its pace; None when the give-up time is over or the end was asked for."""
@@ -297,6 +294,7 @@ class LaneThread:
     def _fail_all(self) -> None:
         """No session and no hope of one: what waits gets an error, so that power-off ends."""
         self._log.say("no path to the disk within the give-up time: I/O fails from now on", Level.ERROR)
+        self.has_given_up = True
         self.lane.fail(-errno.ENOLINK)
         self.is_abandoned = True
         self.lane.close_ublk()

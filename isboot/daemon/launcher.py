@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 from isboot import __version__
 from isboot._engine import lib
 from isboot.daemon import armour, channel, heritage, status, worker
-from isboot.daemon.channel import Channel, Connected, Done, Failed, Live, Refused, Request
+from isboot.daemon.channel import Channel, Connected, Done, Failed, Live, Others, Refused, Request
 from isboot.daemon.control import Client, Server
+from isboot.daemon.interrupts import Interrupts, Terminal
 from isboot.daemon.log import Level, Log
 from isboot.daemon.mounts import RootWatch
 from isboot.daemon.shared import Shared
@@ -31,6 +32,7 @@ from isboot.session.document import to_document
 from isboot.values import BootConfig, NicState
 
 ROOT_S = 60.0  #: for the root file system, from the device on, before something is said
+LAST_TRIES = 3  #: of ending a device whose worker died at that
 RESPAWN_S = 1.0  #: before a standby that ended at once is made again
 
 
@@ -53,6 +55,8 @@ class Launcher:
     :param on_live: called once, when the device serves for the first time
     :param retry_s: how long the first connection may be tried again
     :param timeline: of a boot, to be marked to its end
+    :param companions: who attaches the other LUNs once they are known
+    :param interrupts: of a launcher in the foreground
     """
 
     config: BootConfig
@@ -62,6 +66,8 @@ class Launcher:
     retry_s: float
     is_armed: bool
     timeline: Timeline = field(default_factory=Timeline)
+    companions: Channel | None = None
+    interrupts: Interrupts | None = None
     _shared: Shared = field(init=False)
     _server: Server = field(init=False)
     _live: Live | None = None
@@ -77,6 +83,9 @@ class Launcher:
     _waiting: Client | None = None  #: who asked the worker for something
     _asked: str = ""  #: and for what
     _is_finishing: bool = False
+    _has_ended: bool = False  #: the worker has flushed and logged out, or can do no more about it
+    _is_interrupted: bool = False  #: before there was a device
+    _last_tries: int = 0  #: of ending a device whose worker died at that
     _is_over: bool = False
 
     def run(self) -> IsbootError | None:
@@ -84,6 +93,7 @@ class Launcher:
         Keep the device until its end.
 
         :return: None after a clean end; the error when the device could not be made
+        :raises KeyboardInterrupt: somebody interrupted the making
         """
         policy = self.config.policy
         self._shared = Shared.make(policy.depth, policy.max_io_bytes)
@@ -92,7 +102,7 @@ class Launcher:
             armour.ignore_endings()
         armour.put_on(self.log, is_armed=self.is_armed)
         first = self._fork("worker")
-        if self.config.is_boot:
+        if self.config.is_boot_lun:
             watch = RootWatch()
             self._root = watch if watch.fileno() >= 0 else None
         return self._keep(first)
@@ -110,16 +120,16 @@ class Launcher:
         self._shared = Shared.open(memory, policy.depth, policy.max_io_bytes)
         self._server = Server()
         armour.put_on(self.log, is_armed=self.is_armed)
-        end = heritage.knock()
+        end = heritage.knock(left.live.device_id)
         worker_child = Child("worker", left.pid, os.pidfd_open(left.pid), end, time.monotonic())
         # last: from here to the greeting of the worker nobody stands by
-        heritage.end_standby(left.pid)
+        heritage.end_standby(left.live.device_id, left.pid)
         self.log.say(f"adopted worker {left.pid}", Level.NOTICE)
         return self._keep(worker_child)
 
     def _keep(self, first: Child) -> IsbootError | None:
         self._worker = first
-        wanted = watch.of(self.config)
+        wanted = watch.of(self.config) if self.config.is_boot_lun else []
         if wanted:
             # after the worker's fork: it is no child's affair
             up = {index: state.name for index, state in self.nics.items()}
@@ -131,6 +141,8 @@ class Launcher:
                 self._turn()
         finally:
             self._server.remove()
+        if self._is_interrupted:
+            raise KeyboardInterrupt
         if self._failure is not None:
             return self._failure.as_error()
         return None
@@ -150,8 +162,8 @@ class Launcher:
     def _fork_standby(self) -> None:
         try:
             self._standby = self._fork("standby")
-            if self.config.is_boot:
-                heritage.note_standby(self._standby.pid)
+            if self.config.is_boot and self._live is not None:
+                heritage.note_standby(self._live.device_id, self._standby.pid)
         except OSError as error:
             self.log.say_once("fork", f"making a standby: {error.strerror}; trying again", Level.ERROR)
             self._respawn_at = time.monotonic() + RESPAWN_S
@@ -160,6 +172,8 @@ class Launcher:
         status = int(ExitStatus.FAILED)
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C at a terminal is the launcher's affair
+            if self.interrupts is not None:
+                self.interrupts.ignore_in_child()
             self._server.close_in_child()
             if self._waiting is not None:
                 self._waiting.close_in_child()
@@ -179,10 +193,11 @@ class Launcher:
                 if role == "worker":
                     one.serve()
                 elif self._live is not None and self._worker is not None:
-                    one.take_over(self._live, self._worker.pidfd)
+                    dead = self._worker
+                    one.take_over(self._live, dead.pid, dead.pidfd, is_last=self._is_finishing)
                 status = int(ExitStatus.FINE)
             except BaseException as error:
-                is_boot = self.config.is_boot and role == "worker" and not one.is_live
+                is_boot = self.config.is_boot_lun and role == "worker" and not one.is_live
                 status = worker.report_failure(task, error, is_boot=is_boot)
         finally:
             os._exit(status)
@@ -208,6 +223,8 @@ class Launcher:
             if nics.due_at == math.inf:
                 poll.register(nics, select.POLLIN)
         timeout_ms = None if next_at == math.inf else max(0.0, (next_at - time.monotonic()) * 1000)
+        if self.interrupts is not None:
+            poll.register(self.interrupts, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(timeout_ms)}
         for child in children:
             # what it said comes before the news of its death
@@ -229,6 +246,9 @@ class Launcher:
             self._respawn_at = None
             if self._live is not None and self._standby is None and not self._is_finishing:
                 self._fork_standby()
+        if self.interrupts is not None and self.interrupts.fileno() in ready:
+            self.interrupts.take()
+            self._interrupt()
         if self._server.fileno() in ready:
             client = self._server.accept()
             if client is not None:
@@ -253,8 +273,12 @@ class Launcher:
         if isinstance(message, Connected):
             self._connected[message.lane] = message
         elif isinstance(message, Failed):
-            if child.role == "worker" and self._live is None:
+            is_last = child.role == "standby" and self._is_finishing
+            if is_last or (child.role == "worker" and self._live is None):
                 self._failure = message
+        elif isinstance(message, Others):
+            if self.companions is not None:
+                self.companions.send(message)
         elif isinstance(message, Live):
             self._live = message
             if child.role == "standby":
@@ -263,7 +287,10 @@ class Launcher:
                 self.timeline.resume()
                 self._root_late_at = time.monotonic() + ROOT_S if self._root else math.inf
                 self.on_live(f"ublkb{message.device_id}")
-            self._fork_standby()
+            if self._is_finishing:
+                child.channel.send(Request("finish"))
+            else:
+                self._fork_standby()
         elif isinstance(message, (Done, Refused)):
             self._settle(message)
 
@@ -287,23 +314,30 @@ class Launcher:
         if child is self._standby:
             self._standby = None
             self._close(child)
-            if not self._is_finishing:
+            if self._is_finishing:
+                self._end_with(f"ending the device: process {child.pid} ended ({how})")
+            else:
                 self.log.say(f"standby {child.pid} ended ({how}): another is made", Level.WARNING)
                 # one that cannot live is not made in a tight loop
                 lived_s = time.monotonic() - child.began
                 self._respawn_at = time.monotonic() + (0.0 if lived_s > RESPAWN_S else RESPAWN_S)
+            return
+        if self._is_finishing and self._waiting and not self._has_ended and self._last_tries < LAST_TRIES:
+            # the disk is to end, but not without a flush: whoever comes next takes over, or does the rest
+            self._last_tries += 1
+            self.log.say(f"worker {child.pid} ended ({how}) before its work: another ends it", Level.WARNING)
+            self._fork_standby()
+            if self._standby is None:
+                self._end_with("ending the device: no process could be made for it")
             return
         if self._live is None or self._is_finishing:
             if self._live is None and self._failure is None:
                 self._failure = Failed(
                     f"making the device: worker {child.pid} ended ({how})", "see the kernel's log", 1
                 )
-            if self._waiting is not None:
-                self._waiting.refuse("the worker ended before it was done", "", ExitStatus.FAILED)
-                self._waiting = None
             self._close(child)
             self._worker = None
-            self._is_over = True
+            self._end_with(f"ending the device: worker {child.pid} ended ({how}) before it was done")
             return
         if self._waiting is not None:
             self._waiting.refuse("the worker died before it was done", "try again", ExitStatus.TRY_AGAIN)
@@ -312,6 +346,25 @@ class Launcher:
         # its pidfd stays open: a standby made from now on waits on it, and finds it dead
         if self._standby is None and self._respawn_at is None:
             self._fork_standby()
+
+    def _end_with(self, message: str) -> None:
+        """Nobody is left to serve; whoever still waits is told why."""
+        said = self._failure
+        if self._waiting is not None:
+            if said is not None:
+                self._waiting.refuse(said.message, said.hint, said.exit_status)
+            else:
+                self._waiting.refuse(message, "see the kernel's log", ExitStatus.FAILED)
+            self._waiting = None
+        self._is_over = True
+
+    def _interrupt(self) -> None:
+        """Somebody at the terminal wants us to end."""
+        if self._live is not None:
+            self._ask_worker(Terminal(self.log), "claim")
+        elif self._worker is not None:
+            self._is_interrupted = True
+            signal.pidfd_send_signal(self._worker.pidfd, signal.SIGKILL)
 
     @staticmethod
     def _close(child: Child) -> None:
@@ -380,6 +433,9 @@ class Launcher:
         if isinstance(message, Done) and message.word == "gone":
             self._dismiss_standby()
             return
+        if isinstance(message, Done) and message.word == "ended":
+            self._has_ended = True
+            return
         if isinstance(message, Done) and message.word != self._asked:
             return  # of a request that another one has replaced
         client, self._waiting = self._waiting, None
@@ -390,7 +446,7 @@ class Launcher:
         elif message.word == "claim":
             self._finish(client)
         else:
-            client.answer(ok=True)
+            client.answer(ok=True, warning=message.warning)
 
     def _tell_facts(self, client: Client) -> None:
         if self._live is None:

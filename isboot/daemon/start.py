@@ -9,8 +9,9 @@ import socket
 from collections.abc import Mapping
 from typing import NoReturn
 
-from isboot.daemon import heritage
+from isboot.daemon import companions, heritage
 from isboot.daemon.channel import Channel, Done, Failed, wait_readable
+from isboot.daemon.interrupts import Interrupts
 from isboot.daemon.launcher import Launcher
 from isboot.daemon.log import Level, Log
 from isboot.daemon.timeline import Timeline
@@ -50,7 +51,13 @@ def in_foreground(
     def on_live(device: str) -> None:
         notify(f"READY=1\nSTATUS=serving {device}")
 
-    error = Launcher(config, nics, log, on_live, retry_s, is_armed, timeline or Timeline()).run()
+    has_others = config.is_boot_lun and config.luns != "boot"
+    launcher = Launcher(
+        config, nics, log, on_live, retry_s, is_armed, timeline or Timeline(),
+        companions=companions.start(config, nics, log) if has_others else None,
+        interrupts=None if config.is_boot else Interrupts(),
+    )  # fmt: skip
+    error = launcher.run()
     if error is not None:
         raise error
 

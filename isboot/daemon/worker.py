@@ -15,9 +15,19 @@ from pathlib import Path
 
 from isboot import boot
 from isboot.block import udev
-from isboot.block.device import Control, Device
-from isboot.daemon import armour, heritage
-from isboot.daemon.channel import Channel, Done, Failed, Live, Message, Refused, Request, wait_readable
+from isboot.block.device import NOBODY, Control, Device
+from isboot.daemon import armour, heritage, leave
+from isboot.daemon.channel import (
+    Channel,
+    Done,
+    Failed,
+    Live,
+    Message,
+    Others,
+    Refused,
+    Request,
+    wait_readable,
+)
 from isboot.daemon.lanes import LaneThread, Opened
 from isboot.daemon.log import Level, Log
 from isboot.daemon.shared import Shared
@@ -28,7 +38,8 @@ from isboot.session import retry
 from isboot.session.document import negotiated_line
 from isboot.values import BootConfig, LunFacts, NicState
 
-FINISH_TIMEOUT_S = 30.0
+FINISH_TIMEOUT_S = 40.0  #: two exchanges of 15 s that get no answer, and a margin
+END_GIVE_UP_S = 15.0  #: for a path to come back to a device that is being ended
 LATE_TIMEOUT_S = 5.0
 PATIENCE_S = 10.0  #: of a boot with what is expected to pass, before every step is told
 ABSENT_S = 5.0  #: between two attempts to find what the target does not have, or not yet
@@ -86,11 +97,21 @@ class Worker:
             raise
         task.timeline.reach("device", f"/dev/{device.name}")
         task.log.say(f"device: /dev/{device.name}, {_size(first.facts)}", Level.NOTICE)
+        if task.config.is_boot_lun and (others := self._others(first)):
+            self._channel.send(Others(others))
         self._attend(Live(device.device_id, device.queues, device.depth, first.facts))
 
-    def take_over(self, live: Live, pidfd: int) -> None:
+    def _others(self, first: boot.Attached) -> tuple[bytes, ...]:
+        """Give the LUNs to be attached beside the boot LUN."""
+        luns = self._task.config.luns
+        wanted = first.disks if luns == "all" else () if isinstance(luns, str) else luns
+        return tuple(lun for lun in wanted if lun != first.path.lun)
+
+    def take_over(self, live: Live, dead_pid: int, pidfd: int, *, is_last: bool = False) -> None:
         """
         Stand by until the worker behind `pidfd` dies, then serve its device.
+
+        :param is_last: it died while it ended the device: this process is to end it
 
         Everything is made ahead: between the death and END_USER_RECOVERY no file is opened but /dev/ublkcN,
         nothing is imported, no memory is mapped but the descriptors.
@@ -104,12 +125,39 @@ class Worker:
         if not self._wait_for_death(pidfd):
             return
         began = time.monotonic()
+        info = device.info()
+        if is_last and (info is None or info.is_stopped):
+            self._end_what_is_left(device, live.facts, exists=info is not None)
+            return
+        if info is None or info.is_stopped or info.server_pid not in (dead_pid, NOBODY):
+            # its number may be another device's by now, whose server lives, or which is just being made
+            task.log.say(f"standby of worker {dead_pid}: {device.name} is not its device any more: leaving")
+            return
         task.shared.counters.worker_generation += 1
         retries = device.start_recovery()
         self._open(device, None)
         device.end_recovery()
         seconds = time.monotonic() - began
         self._attend(Live(live.device_id, live.queues, live.depth, live.facts, retries, seconds))
+
+    def _end_what_is_left(self, device: Device, facts: LunFacts, *, exists: bool) -> None:
+        """
+        The worker died between the end of the disk and the flush: flush, log out, remove.
+
+        :raises DaemonError: what was written may not be on the medium; the device is gone all the same
+        """
+        task = self._task
+        problem: IsbootError | None = None
+        try:
+            leave.over_a_new_session(task.config, task.nics, facts, task.shared, task.log)
+        except IsbootError as error:
+            problem = error
+        if exists:
+            leave.remove(device)
+        done = Done("finish")
+        if problem is not None:
+            done = leave.without_target(device.name, problem.message, task.shared, task.log)
+        self._channel.send(done)
 
     def _wait_for_death(self, pidfd: int) -> bool:
         """True once the worker is dead; a launcher that is gone is no reason to leave."""
@@ -162,7 +210,7 @@ class Worker:
             pause_s = retry.spread_s(pause_s, task.config.policy.login_jitter_ms)
             is_last = not hopeful or time.monotonic() + pause_s > give_up_at
             waited_s = time.monotonic() - began
-            is_due = not is_last and task.config.is_boot and (not passing or waited_s >= PATIENCE_S)
+            is_due = not is_last and task.config.is_boot_lun and (not passing or waited_s >= PATIENCE_S)
             if is_due and task.timeline.is_worth_telling(worst.message):
                 verb = "waits" if passing else "failed"
                 tell(task.log, task.timeline, worst, "session", verb=verb, is_final=False)
@@ -251,7 +299,7 @@ class Worker:
                     self._task.log.say("the launcher is gone, the device stays", Level.WARNING)
                     arm_guard()
                     is_alone = not self._task.config.is_boot
-                    door = None if is_alone else heritage.open_door()
+                    door = None if is_alone else heritage.open_door(live.device_id)
                 elif isinstance(request, Request) and self._obey(request):
                     return
 
@@ -327,6 +375,8 @@ class Worker:
         """
         device = self._device
         assert device is not None  # noqa: S101 - set before _attend
+        for lane in self._lanes:
+            lane.expect_end(min(END_GIVE_UP_S, self._task.config.policy.shutdown_give_up_ms / 1000))
         device.stop()
         if self._claim_fd >= 0:
             os.close(self._claim_fd)
@@ -337,13 +387,23 @@ class Worker:
             for lane in self._lanes:
                 lane.stop()
                 lane.join(LATE_TIMEOUT_S)
+        # from here on nothing is left that a worker after us could do better
+        self._channel.send(Done("ended"))
         self._remove()
-        self._check_lanes()
-        if late:
-            raise DaemonError(
-                f"finishing {device.name}: lanes {late} did not end within {FINISH_TIMEOUT_S:g} s"
-            )
+        if why := self._unclean(late):
+            return leave.without_target(device.name, why, self._task.shared, self._task.log)
         return Done("finish")
+
+    def _unclean(self, late: list[int]) -> str:
+        """Say why what was written may not be on the medium, or ""."""
+        for lane in self._lanes:
+            if lane.error is not None:
+                return lane.error.message if isinstance(lane.error, IsbootError) else repr(lane.error)
+        if late:
+            return f"no answer within {FINISH_TIMEOUT_S:g} s"
+        if any(lane.has_given_up for lane in self._lanes):
+            return "every path to it is down"
+        return ""
 
     def _remove(self) -> None:
         device = self._device

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from isboot.cli import main
 from isboot.commands import attach
+from isboot.config.lun import parse_boot_luns
 from isboot.daemon import control
 from isboot.errors import ExitStatus, IsbootError, UsageError
-from isboot.values import PathConfig, Portal
+from isboot.values import BootConfig, PathConfig, Policy, Portal
+from tests.fakes.disk import Disk
+from tests.fakes.target import FakeTarget
 
 NAME = "iqn.2001-04.com.example:disk"
 URL = f"iscsi://192.0.2.1/{NAME}/1"
@@ -28,6 +32,7 @@ USAGE = (
     (["--param", "profile=fast"], "it takes default | throughput | small"),
     (["--param", "depth"], "it has not the form KEY=VALUE"),
     (["--param", "colour=red"], "there is none of that name"),
+    (["--luns", "some"], 'reading the LUN "some": it is no number'),
     (["--retry", "-1"], "--retry -1: not a number of seconds from 0 on"),
     (["--retry", "nan"], "--retry nan: not a number of seconds from 0 on"),
 )
@@ -107,6 +112,65 @@ def test_a_value_out_of_range_is_told_its_range(
     with pytest.raises(UsageError) as caught:
         attach.run(arguments(URL, "--initiator", NAME, *words))
     assert message in caught.value.message
+
+
+LUNS = {bytes([0, n]) + bytes(6): Disk(peripheral=0x0C if n == 0 else 0) for n in (0, 1, 5)}
+
+
+def config_for(target: FakeTarget) -> BootConfig:
+    path = replace(PATH, portal=Portal("127.0.0.1", target.port), target_name=target.name)
+    return BootConfig("URL", "iqn.2026-11.org.example:host", (), (path,), Policy(), is_boot=False)
+
+
+def test_all_luns_are_all_disks_of_the_target() -> None:
+    with FakeTarget(luns=LUNS) as target:
+        configs = attach.configs_of(config_for(target), "all")
+    assert [config.paths[0].lun[1] for config in configs] == [1, 5]
+
+
+def test_luns_that_are_named_are_not_asked_for() -> None:
+    with FakeTarget() as target:
+        luns = parse_boot_luns("300,7,300")
+        assert isinstance(luns, tuple)
+        configs = attach.configs_of(config_for(target), luns)
+        assert target.connections == []
+    assert [config.paths[0].lun.hex()[:4] for config in configs] == ["412c", "0007"]
+
+
+def test_a_target_without_a_disk_is_told() -> None:
+    with FakeTarget(luns={bytes(8): Disk(peripheral=0x0C)}) as target, pytest.raises(IsbootError) as caught:
+        attach.configs_of(config_for(target), "all")
+    assert "shows this initiator no disk" in caught.value.message
+    assert caught.value.exit_status is ExitStatus.NOTHING_THERE
+
+
+def test_one_disk_that_cannot_be_had_keeps_no_other_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start_one(config: BootConfig, *_: object, **__: object) -> str:
+        number = config.paths[0].lun[1]
+        if number in (2, 3):
+            raise IsbootError(f"LUN {number}: no", "do this", ExitStatus.UNAVAILABLE)
+        return f"ublkb{number}"
+
+    monkeypatch.setattr("isboot.daemon.start.in_background", start_one)
+    monkeypatch.setattr("isboot.daemon.control.launchers", list)
+    base = BootConfig("URL", "iqn.2026-11.org.example:host", (), (PATH,), Policy(), is_boot=False)
+    luns = parse_boot_luns("1,2,3,4")
+    assert isinstance(luns, tuple)
+    done, fault = attach.attach_all(attach.configs_of(base, luns), 0.0, is_json=False)
+    assert [row["device"] for row in done] == ["ublkb1", "ublkb4"]
+    assert fault is not None
+    assert (fault.message, fault.exit_status) == ("LUN 2: no", ExitStatus.UNAVAILABLE)
+    said = capsys.readouterr()
+    assert said.out == "/dev/ublkb1 1\n/dev/ublkb4 4\n"
+    assert said.err == "isboot: LUN 3: no\n        hint: do this\n"
+
+
+def test_only_one_disk_stays_in_the_foreground(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(UsageError, match="--foreground --luns all: one disk at a time"):
+        attach.run(arguments(URL, "--initiator", NAME, "--foreground", "--luns", "all"))
 
 
 def test_the_parameters_are_listed_for_everybody(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from isboot._engine import lib
@@ -58,6 +59,17 @@ def test_no_key_is_ever_missing(launcher: Launcher) -> None:
     assert (row["header_digest"], row["data_digest"]) == (True, False)
     assert row["size_bytes"] == LUN.capacity_blocks * LUN.block_size_bytes
     assert row["lanes"][0]["latency_us"] == {"p50": None, "p99": None, "p999": None}
+
+
+@pytest.mark.parametrize(
+    ("is_boot", "is_companion", "is_marked"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+)
+def test_the_boot_lun_alone_is_marked(
+    launcher: Launcher, is_boot: bool, is_companion: bool, is_marked: bool
+) -> None:
+    launcher.config = replace(CONFIG, is_boot=is_boot, is_companion=is_companion)
+    assert launcher.status()["devices"][0]["boot"] is is_marked
 
 
 def test_before_there_is_a_device_there_is_none(launcher: Launcher) -> None:

@@ -1,0 +1,208 @@
+"""LUNs of every kind in a guest: each a disk of its own, the boot LUN marked, companions that live on."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from isboot.firmware.spec import build
+from tests.vm.guest import Guest
+from tests.vm.progress import RigError, say
+from tests.vm.rig import Rig
+from tests.vm.target import Lun, Target
+
+pytestmark = pytest.mark.guest
+
+INITIATOR = "iqn.2001-04.com.example:diskless"
+TIB = 1 << 40
+GIB = 1 << 30
+MARK = b"isboot was here!"
+TABLE = """
+[initiator]
+name = "iqn.2001-04.com.example:diskless"
+[[nics]]
+mac = "52:54:00:99:00:00"
+ip = "10.99.0.2"
+prefix = 24
+[[targets]]
+name = "iqn.2001-04.com.example:rig"
+ip = "10.99.0.1"
+lun = "0001000000000000"
+nic = 0
+"""
+#: writes a mark into the last block of a disk and reads it back past every cache
+MARK_THE_END = """
+import fcntl, mmap, os, sys
+device, length = sys.argv[1], int(sys.argv[2])
+disk = os.open(device, os.O_RDWR | os.O_DIRECT)
+size = os.lseek(disk, 0, os.SEEK_END)
+page = mmap.mmap(-1, length)
+page[:16] = b"isboot was here!"
+assert os.pwrite(disk, page, size - length) == length
+os.fsync(disk)
+page[:16] = bytes(16)
+assert os.preadv(disk, [page], size - length) == length
+print(size, bytes(page[:16]).decode())
+"""
+#: a daemon of udev's for one moment: the quick guest has none
+UDEV = """
+set -e
+mkdir -p /run/udev/rules.d; cp tools/systemd/61-isboot.rules /run/udev/rules.d/
+pgrep -x systemd-udevd >/dev/null || /usr/lib/systemd/systemd-udevd --daemon
+udevadm trigger --settle --action=add --subsystem-match=block
+ls -l /dev/disk/by-id /dev/disk/by-path
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A LUN, and what its disk must be."""
+
+    lun: int
+    size_bytes: int
+    block_bytes: int = 512
+    physical_bytes: int = 512
+    is_read_only: bool = False
+
+
+KINDS = (
+    Kind(1, 2 * TIB - 512),
+    Kind(2, 2 * TIB + 512),
+    Kind(3, 16 * TIB - GIB, 4096, 4096),
+    Kind(4, 64 << 20, 512, 4096),
+    Kind(5, 64 << 20, is_read_only=True),
+    Kind(300, 64 << 20),
+)
+
+
+def target_of(rig: Rig, kinds: tuple[Kind, ...]) -> Target:
+    luns = []
+    for kind in kinds:
+        file = rig.directory / f"lun{kind.lun}.img"
+        with file.open("wb") as stream:
+            stream.truncate(kind.size_bytes)
+        exponent = (kind.physical_bytes // kind.block_bytes).bit_length() - 1
+        words = {"lbppbe": str(exponent), "scsi_sn": f"serial{kind.lun}"}
+        if kind.is_read_only:
+            words["readonly"] = "1"
+        luns.append(Lun(file, kind.lun, kind.block_bytes, words))
+    return rig.target(*luns)
+
+
+def devices(guest: Guest) -> list[dict[str, Any]]:
+    said = guest.channel.run("python3 -m isboot status --json").output
+    return sorted(json.loads(said)["devices"], key=lambda row: str(row["device"]))
+
+
+def until(what: str, is_true: Callable[[], bool], timeout_s: float = 20) -> None:
+    end = time.monotonic() + timeout_s
+    while not is_true():
+        if time.monotonic() > end:
+            raise RigError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(0.1)
+
+
+def test_every_lun_is_a_disk_of_its_own(rig: Rig) -> None:
+    target = target_of(rig, KINDS)
+    file = rig.directory / "table.bin"
+    file.write_bytes(build(TABLE))
+    guest = rig.quick("6.12", extra=["-acpitable", f"file={file}"], memory_mib=4096)
+    run = guest.channel.run
+    run("modprobe ublk_drv")
+    guest.channel.write("/run/mark", MARK_THE_END.encode())
+
+    # all of them by one command
+    began = time.monotonic()
+    attach = f"python3 -m isboot attach --initiator {INITIATOR} --depth 8"
+    rows = json.loads(run(f"{attach} --luns all --json {target.url()}", 120).output)["devices"]
+    say(f"{len(rows)} disks within {time.monotonic() - began:.1f} s")
+    by_lun = {int(row["lun"][:4], 16) & 0x3FFF: row["device"] for row in rows}
+    assert set(by_lun) == {kind.lun for kind in KINDS}
+    faults = []
+    for kind in KINDS:
+        device = f"/dev/{by_lun[kind.lun]}"
+        said = run(f"blockdev --getsize64 --getss --getpbsz --getro {device}").output.split()
+        wanted = [kind.size_bytes, kind.block_bytes, kind.physical_bytes, int(kind.is_read_only)]
+        if said != [str(number) for number in wanted]:
+            faults.append(f"{kind}: {said}")
+        marked = run(f"python3 /run/mark {device} {kind.block_bytes}", is_checked=False)
+        with (rig.directory / f"lun{kind.lun}.img").open("rb") as stream:
+            stream.seek(kind.size_bytes - kind.block_bytes)
+            at_the_end = stream.read(len(MARK))
+        if kind.is_read_only:
+            refused = "Read-only file system" in marked.output or "Operation not permitted" in marked.output
+            sysfs = run(f"cat /sys/block/{by_lun[kind.lun]}/ro").output
+            if not refused or at_the_end.strip(b"\0") or sysfs != "1\n":
+                faults.append(f"{kind}: {marked.output} {at_the_end!r} {sysfs}")
+        elif marked.output != f"{kind.size_bytes} {MARK.decode()}\n" or at_the_end != MARK:
+            faults.append(f"{kind}: {marked.output} {at_the_end!r}")
+    assert not faults, "\n".join(faults)
+    again = run(f"{attach} --luns 300,9 {target.url()}", 60, is_checked=False)
+    assert again.status == 75
+    assert "is that disk already" in again.output
+    assert "LUN 9 is not there" in again.output
+    assert "the target has LUN 0, 1, 2, 3, 4, 5, 300" in again.output
+    for device in by_lun.values():
+        run(f"python3 -m isboot detach {device}", 60)
+    assert not re.search(r"I_T nexus: \d", target.sessions()), target.sessions()
+
+    boot_with_companions(guest)
+    assert not re.search(r"I_T nexus: \d", target.sessions()), target.sessions()
+
+
+def boot_with_companions(guest: Guest) -> None:
+    """`isboot boot` with rd.isboot.luns=: the table's LUN first and marked, the others beside it."""
+    run = guest.channel.run
+    words = "rd.isboot.luns=300,4 rd.isboot.param=depth=8 rd.isboot.param=login_jitter_ms=0"
+    run(f"(tr -d '\\n' < /proc/cmdline; echo ' {words}') > /run/cmdline")
+    run("mount --bind /run/cmdline /proc/cmdline")
+    boot = guest.channel.start("exec python3 -m isboot boot", 120)
+    until("three devices", lambda: len(devices(guest)) == 3)
+    rows = devices(guest)
+    kinds = [(row["boot"], int(row["lun"][:4], 16) & 0x3FFF) for row in rows]
+    assert kinds[0] == (True, 1)
+    assert set(kinds[1:]) == {(False, 300), (False, 4)}
+
+    # its names
+    links = run(UDEV, 60).output
+    assert re.search(r"isboot-boot -> ../../ublkb0\b", links), links
+    assert links.count("isboot-boot") == 1, links
+    assert re.search(r"-lun-0x412c000000000000 -> ../../ublkb", links), links
+    assert re.search(r"-lun-1 -> ../../ublkb0\b", links), links
+
+    # who loses its launcher gets another, which finds worker and standby; who loses its worker as well
+    companion = next(row for row in rows if not row["boot"])
+    name, worker = companion["device"], companion["worker_pid"]
+    launcher = int(run(f"ls -l /run/isboot/control >&2; ps -o ppid= -p {worker}").output.split()[-1])
+    guest.channel.kill(launcher)
+    console = guest.qemu.wait_for
+    console(rf"launcher {launcher} of LUN \d+ ended, worker {worker} lives: another is made", 20)
+    console(rf"adopted worker {worker}", 20)
+
+    def row_now() -> dict[str, Any]:
+        return next((row for row in devices(guest) if row["device"] == name), {})
+
+    until("the adopted device", lambda: row_now().get("standby_pid", 0) != 0)
+    assert row_now()["worker_pid"] == worker
+    guest.channel.kill(worker)
+    until(
+        "another worker", lambda: row_now().get("worker_replacements") == 1 and row_now()["state"] == "live"
+    )
+    run(f"dd if=/dev/{name} of=/dev/null bs=4k count=8 iflag=direct 2>&1", 30)
+
+    # the end of all, as a shutdown asks for it
+    for row in devices(guest):
+        run(f"python3 -m isboot detach {row['device']}", 60)
+    assert boot.wait() == (0, b"")
+    until(
+        "an end of all processes",
+        lambda: "isboot" not in run("ps -e -o args= | grep '[i]sboot' || true").output,
+    )
+    assert run("ls /dev | grep ublk[bc]", is_checked=False).output == ""
+    run("umount /proc/cmdline")
