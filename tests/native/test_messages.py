@@ -119,6 +119,7 @@ def test_a_tree_that_cannot_be_copied_is_named(isboot_boot: Path, tree: Path, in
         ("poll:error=ENOMEM", "waiting for the process: Cannot allocate memory"),
         ("wait4:error=ECHILD", "asking how it ended: No child processes"),
         ("none", "it ended before its disk was there, exit status 1"),
+        ("chroot:signal=KILL", "it ended before its disk was there, by signal 9"),
     ],
 )
 def test_a_start_that_fails_says_how(isboot_boot: Path, tree: Path, inject: str, said: str) -> None:
