@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,3 +208,11 @@ def test_what_no_table_can_hold_is_refused_by_name(spec: str, where: str) -> Non
 def test_any_document_is_a_table_or_an_error_for_people(given_document: dict[str, object]) -> None:
     with contextlib.suppress(FirmwareError):
         assert decode(encode(from_document(given_document)), "file").checksum_ok
+
+
+def test_the_example_of_the_manual_is_a_table() -> None:
+    manual = Path("docs/isboot.8").read_text(encoding="utf-8")
+    (example,) = re.findall(r"\.EX\n(\[initiator\]\n.*?)\.EE\n", manual, re.DOTALL)
+    table = decode(build(example.replace("\\-", "-")), "file")
+    assert table.is_bootable
+    assert [problem.code for problem in table.problems] == ["reserved"]
