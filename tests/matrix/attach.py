@@ -161,8 +161,6 @@ class TgtPlace(Native):
         for block, lun in LUNS.items():
             self.tgtd.add_lun(1, lun, size_bytes=LUN_MIB << 20, block_size_bytes=int(block))
         # what isboot asks for decides, so the target has to allow it
-        for key in ("HeaderDigest", "DataDigest"):
-            self._set(key, "CRC32C,None")
         self._set("InitialR2T", "No")
         return self
 
@@ -173,10 +171,13 @@ class TgtPlace(Native):
         self.tgtd.admin("--op", "update", "--mode", "target", "--tid", "1", "-n", key, "-v", value)
 
     def setting(self, cell: Cell) -> tuple[str, ...]:
-        return (cell["segment"],)
+        return (cell["segment"], cell["digests"])
 
     def set_up(self, cell: Cell) -> None:
         self._set("MaxRecvDataSegmentLength", cell["segment"])
+        for key, name in (("HeaderDigest", "header"), ("DataDigest", "data")):
+            # with both allowed tgt takes CRC32C out of any list, whatever comes first
+            self._set(key, "CRC32C" if cell["digests"] in (name, "both") else "None")
 
     def url(self, cell: Cell) -> str:
         host = {"ipv4": "127.0.0.1", "ipv6": "[::1]"}[cell["address"]]
