@@ -83,6 +83,15 @@ def test_a_lun_without_a_medium_has_no_capacity(tgtd: Tgtd) -> None:
     assert error.exit_status is ExitStatus.UNAVAILABLE
 
 
+@pytest.mark.parametrize("block_bytes", [256, 8192])
+def test_blocks_no_kernel_takes_are_refused(tgtd: Tgtd, block_bytes: int) -> None:
+    # no target we have makes blocks of 520 bytes: tests/session/test_lun.py has those
+    tgtd.add_lun(size_bytes=8 << 20, block_size_bytes=block_bytes)
+    error = refusal(url(tgtd))
+    assert f"LUN 1: its block size is {block_bytes}; usable are 512, 1024, 2048, 4096" in error.message
+    assert error.exit_status is ExitStatus.UNAVAILABLE
+
+
 @pytest.mark.parametrize(("exponent", "physical"), [("0", 512), ("3", 4096)])
 def test_512e_is_told(tgtd: Tgtd, exponent: str, physical: int) -> None:
     tgtd.add_lun(size_bytes=8 << 20, lbppbe=exponent)
