@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -53,6 +55,14 @@ class Clock:
 )
 def test_each_failure_has_its_pace(error: IsbootError, pace: Pace) -> None:
     assert retry.pace_of(error) is pace
+
+
+def test_the_manual_names_every_pause() -> None:
+    manual = Path("docs/isboot.8").read_text(encoding="utf-8").partition(".SH LOGIN")[2]
+    paces = (LOST, BUSY, ABSENT, REFUSED, ANOTHER_DISK)
+    assert [int(pause) for pause in re.findall(r"up to ([0-9]+) s apart", manual)] == [
+        pace.pauses_s[-1] for pace in paces
+    ]
 
 
 def test_only_what_may_pass_by_itself_is_not_final() -> None:
