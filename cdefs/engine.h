@@ -41,8 +41,10 @@ struct isboot_lane_counters {
 	uint64_t reads;
 	uint64_t writes;
 	uint64_t flushes;
+	uint64_t discards; /* and zeroes written by WRITE SAME */
 	uint64_t read_bytes;
 	uint64_t written_bytes;
+	uint64_t discarded_bytes;
 	uint64_t wire_sent_bytes; /* TCP payload, headers and digests included */
 	uint64_t wire_received_bytes;
 	uint64_t reconnects;
@@ -75,6 +77,13 @@ uint32_t isboot_histogram_bucket(uint64_t latency_ns);
 
 typedef struct isboot_lane isboot_lane;
 
+/* The command that serves ISBOOT_DISCARD. */
+enum isboot_discard {
+	ISBOOT_DISCARD_NONE = 0,       /* -EOPNOTSUPP */
+	ISBOOT_DISCARD_UNMAP = 1,      /* UNMAP */
+	ISBOOT_DISCARD_WRITE_SAME = 2, /* WRITE SAME(16) with its UNMAP bit */
+};
+
 struct isboot_lane_setup {
 	uint32_t index;
 	uint32_t device_id; /* N of ublkbN; for messages and probes */
@@ -85,6 +94,8 @@ struct isboot_lane_setup {
 	uint32_t nop_interval_ms;    /* silence on the connection before a NOP-Out asks */
 	uint32_t nop_timeout_ms;     /* and how long its answer may take */
 	bool has_fua;                /* DPOFUA: set FUA on writes that ask for it */
+	bool has_write_same;         /* WRITE SAME(16) serves ISBOOT_WRITE_ZEROES, else -EOPNOTSUPP */
+	uint32_t discard;            /* enum isboot_discard */
 	void *buffers; /* depth * max_io_bytes, page aligned, mapped; NULL for the local front end */
 	struct isboot_shared *shared;
 };
@@ -162,6 +173,8 @@ enum isboot_operation {
 	ISBOOT_READ = 0,
 	ISBOOT_WRITE = 1,
 	ISBOOT_FLUSH = 2,
+	ISBOOT_DISCARD = 3, /* the blocks are no longer needed; what they read as is the target's choice */
+	ISBOOT_WRITE_ZEROES = 4,
 };
 
 /* Front end local: requests of this process, issued in this order, up to `depth` at once. */
@@ -170,8 +183,8 @@ struct isboot_request {
 	uint32_t fua;
 	uint64_t offset_bytes; /* a multiple of the block size, as length_bytes */
 	uint32_t length_bytes;
-	int32_t result; /* length or negative errno, once done */
-	void *buffer;
+	int32_t result; /* length (0 where nothing was moved) or negative errno, once done */
+	void *buffer;   /* of READ and WRITE */
 	uint64_t in_ns;        /* CLOCK_MONOTONIC: taken up by the lane */
 	uint64_t sent_ns;      /* its last PDU was handed to the socket */
 	uint64_t answered_ns;  /* its SCSI Response, or status in Data-In, was received */

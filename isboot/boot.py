@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from isboot.block import parameters, udev
+from isboot.block import parameters, provisioning, udev
 from isboot.block.device import Control, Device
 from isboot.config import boot as sources
 from isboot.config import cmdline
@@ -267,7 +267,8 @@ def make_disk(control: Control, attached: Attached, config: BootConfig, queues: 
     try:
         words = udev.properties(attached.facts, attached.path, device.depth, is_boot_lun=config.is_boot_lun)
         udev.write(device.name, words)
-        device.set_parameters(parameters.from_lun(attached.facts, policy.max_io_bytes))
+        basic = parameters.from_lun(attached.facts, policy.max_io_bytes)
+        device.set_parameters(basic, provisioning.from_lun(attached.facts))
     except BaseException:
         device.delete()
         raise

@@ -16,11 +16,13 @@ from typing import Any
 from isboot._engine import ffi, lib
 from isboot.block import features
 from isboot.block.parameters import Parameters
+from isboot.block.provisioning import Provisioning
 from isboot.errors import BlockError, ExitStatus
 
 ANY_DEVICE = 0xFFFFFFFF
 NO_QUEUE = 0xFFFF
 NOBODY = -1  #: as pid of a device's server
+NOTHING = Provisioning()
 RECOVERY_RETRY_S = 0.005  #: between two tries while the kernel still lets go of the dead worker's files
 RECOVERY_GIVE_UP_S = 120.0
 
@@ -145,7 +147,7 @@ class Device:
             )
         return device
 
-    def set_parameters(self, parameters: Parameters) -> None:
+    def set_parameters(self, parameters: Parameters, provisioning: Provisioning = NOTHING) -> None:
         """
         SET_PARAMS, and read back: parameter types the kernel does not know are dropped without a word.
 
@@ -162,6 +164,13 @@ class Device:
         wire.io_min_shift = parameters.io_min_shift
         wire.max_sectors = parameters.max_sectors
         wire.dev_sectors = parameters.dev_sectors
+        if provisioning.max_discard_sectors or provisioning.max_write_zeroes_sectors:
+            wire.types |= lib.ISBOOT_UBLK_PARAM_TYPE_DISCARD
+            wire.discard_alignment = provisioning.alignment_bytes
+            wire.discard_granularity = provisioning.granularity_bytes
+            wire.max_discard_sectors = provisioning.max_discard_sectors
+            wire.max_write_zeroes_sectors = provisioning.max_write_zeroes_sectors
+            wire.max_discard_segments = 1  # the driver takes no other
         self._control.run("SET_PARAMS", self.device_id, buffer=wire, length=size)
         back = ffi.new("struct isboot_ublk_parameters *")
         back.len = size

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from isboot import boot
 from isboot._engine import lib
+from isboot.block import provisioning
 from isboot.daemon import armour, leave
 from isboot.daemon.channel import Connected, Message
 from isboot.daemon.log import Level, Log
@@ -73,6 +74,7 @@ class LaneThread:
         self._report = report
         self._on_end = on_end
         policy = config.policy
+        offered = provisioning.from_lun(facts)
         self.lane = Lane(
             index=index,
             device_id=device_id,
@@ -83,6 +85,8 @@ class LaneThread:
             nop_interval_ms=policy.nop_interval_ms,
             nop_timeout_ms=policy.nop_timeout_ms,
             has_fua=facts.has_fua,
+            has_write_same=offered.has_write_same,
+            discard=offered.discard,
             buffers=shared.lane_buffers(first_tag),
             shared=shared.counters,
         )

@@ -34,8 +34,8 @@ void isboot_command_wake(struct isboot_lane *lane, struct command *command)
 
 void isboot_command_arrive(struct isboot_lane *lane, struct command *command)
 {
-	command->is_read = command->operation == ISBOOT_READ;
-	command->is_write = command->operation == ISBOOT_WRITE;
+	bool is_known = isboot_scsi_prepare(lane, command);
+
 	command->was_aborted = false;
 	command->retries = 0;
 	command->first_retry_ns = 0;
@@ -49,6 +49,10 @@ void isboot_command_arrive(struct isboot_lane *lane, struct command *command)
 		isboot_command_finish(lane, command, lane->give_up_code);
 		return;
 	}
+	if (!is_known) {
+		isboot_command_finish(lane, command, -EOPNOTSUPP);
+		return;
+	}
 	wait_for_turn(lane, command);
 }
 
@@ -57,7 +61,8 @@ static uint64_t count_writes(const struct isboot_shared *shared)
 	uint64_t writes = 0;
 
 	for (uint32_t i = 0; i < ISBOOT_MAX_LANES; i++)
-		writes += __atomic_load_n(&shared->lanes[i].writes, __ATOMIC_SEQ_CST);
+		writes += __atomic_load_n(&shared->lanes[i].writes, __ATOMIC_SEQ_CST) +
+			  __atomic_load_n(&shared->lanes[i].discards, __ATOMIC_SEQ_CST);
 	return writes;
 }
 
@@ -112,6 +117,12 @@ static void note_flush(struct isboot_lane *lane, const struct command *command)
 		__atomic_store_n(&shared->written_since_flush, 1, __ATOMIC_SEQ_CST);
 }
 
+static void note_cached_write(struct isboot_lane *lane)
+{
+	if (!lane->setup.shared->written_since_flush)
+		__atomic_store_n(&lane->setup.shared->written_since_flush, 1, __ATOMIC_SEQ_CST);
+}
+
 static void count(struct isboot_lane *lane, struct command *command, uint64_t committed_ns)
 {
 	struct isboot_lane_counters *counters = lane->counters;
@@ -127,8 +138,16 @@ static void count(struct isboot_lane *lane, struct command *command, uint64_t co
 		counters->writes++;
 		if (command->result > 0)
 			counters->written_bytes += (uint32_t)command->result;
-		if (!is_durable && !lane->setup.shared->written_since_flush)
-			__atomic_store_n(&lane->setup.shared->written_since_flush, 1, __ATOMIC_SEQ_CST);
+		if (!is_durable)
+			note_cached_write(lane);
+		break;
+	case ISBOOT_DISCARD:
+	case ISBOOT_WRITE_ZEROES:
+		counters->discards++;
+		if (command->result >= 0) {
+			counters->discarded_bytes += command->length_bytes;
+			note_cached_write(lane);
+		}
 		break;
 	case ISBOOT_FLUSH:
 		counters->flushes++;
@@ -138,7 +157,7 @@ static void count(struct isboot_lane *lane, struct command *command, uint64_t co
 	}
 	if (command->result < 0)
 		counters->io_errors++;
-	if (command->operation != ISBOOT_FLUSH)
+	if (command->operation <= ISBOOT_WRITE)
 		counters->latency_ns[isboot_histogram_bucket(committed_ns - command->in_ns)]++;
 }
 
@@ -252,15 +271,17 @@ static void complete(struct isboot_lane *lane, struct command *command, uint8_t 
 			__atomic_exchange_n(&lane->setup.shared->lost_write_code, 0, __ATOMIC_SEQ_CST));
 		return;
 	}
-	if ((flags & (FLAG_OVERFLOW | FLAG_UNDERFLOW)) && residual) {
+	/* of a list or a block that stands for a range a residual says nothing: tgt calls all of it one */
+	if ((flags & (FLAG_OVERFLOW | FLAG_UNDERFLOW)) && residual && command->operation <= ISBOOT_WRITE) {
 		isboot_command_retry(lane, command, false, SHORT_DATA_LIMIT_MS, -EIO);
 		return;
 	}
-	if (moved != command->length_bytes || command->burst_count) {
+	if (moved != command->payload_bytes || command->burst_count) {
 		isboot_lane_violation(lane, "good status although data is missing (RFC 7143 §11.4.5)");
 		return;
 	}
-	isboot_command_finish(lane, command, (int32_t)command->length_bytes);
+	isboot_command_finish(lane, command,
+			      command->operation <= ISBOOT_WRITE ? (int32_t)command->length_bytes : 0);
 }
 
 static void answer_exchange(struct isboot_lane *lane, struct command *command, uint8_t response,

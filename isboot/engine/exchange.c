@@ -86,7 +86,8 @@ void isboot_exchange_take(struct isboot_lane *lane)
 	case ISBOOT_EXCHANGE_SCSI:
 		command->operation = OPERATION_EXCHANGE;
 		command->buffer = exchange->data;
-		command->length_bytes = exchange->length_bytes;
+		command->outgoing = exchange->data;
+		command->payload_bytes = exchange->length_bytes;
 		command->is_write = exchange->is_write && exchange->length_bytes;
 		command->is_read = !exchange->is_write && exchange->length_bytes;
 		command->was_aborted = false;

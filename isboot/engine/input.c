@@ -56,7 +56,7 @@ static void begin_data_in(struct isboot_lane *lane)
 		isboot_lane_violation(lane, "DataSN of Data-In is not the next one (RFC 7143 §4.2.2.4)");
 	else if (get32(header->buffer_offset) != command->received_bytes)
 		isboot_lane_violation(lane, "Data-In is out of order (DataPDUInOrder, DataSequenceInOrder)");
-	else if (length > command->length_bytes - command->received_bytes)
+	else if (length > command->payload_bytes - command->received_bytes)
 		isboot_lane_violation(lane, "Data-In reaches beyond the expected length");
 	else if (has_status(lane) && !(header->flags & FLAG_FINAL))
 		isboot_lane_violation(lane, "Data-In with status but not final (RFC 7143 §11.7.1)");
@@ -121,7 +121,7 @@ static void end_r2t(struct isboot_lane *lane)
 		isboot_lane_violation(lane, "R2TSN is not the next one (RFC 7143 §4.2.2.4)");
 	else if (offset != command->solicited_bytes)
 		isboot_lane_violation(lane, "R2T is out of order (DataSequenceInOrder)");
-	else if (!length || length > command->length_bytes - offset)
+	else if (!length || length > command->payload_bytes - offset)
 		isboot_lane_violation(lane, "R2T reaches beyond the expected length");
 	else if (length > lane->session.max_burst_length_bytes)
 		isboot_lane_violation(lane, "R2T asks for more than MaxBurstLength");

@@ -72,7 +72,9 @@ enum command_state {
 };
 
 /* enum isboot_operation, and what only the control slot has */
-enum { OPERATION_EXCHANGE = 3, OPERATIONS };
+enum { OPERATION_EXCHANGE = 5 };
+
+enum { UNMAP_LIST_BYTES = 24 }; /* SBC-3 §5.28.2: a header and one block descriptor */
 
 /* A sequence of Data-Out owed: unsolicited after the command, or asked for by an R2T. */
 struct burst {
@@ -96,8 +98,11 @@ struct command {
 	uint8_t *buffer;
 	uint64_t offset_bytes; /* on the LUN */
 	uint32_t length_bytes;
-	bool is_read;  /* data comes from the target */
-	bool is_write; /* data goes to the target */
+	bool is_read;            /* data comes from the target */
+	bool is_write;           /* data goes to the target */
+	uint32_t payload_bytes;  /* of that data: not the length where one block or a list says it all */
+	const uint8_t *outgoing; /* that data, if it goes to the target */
+	uint8_t unmap_list[UNMAP_LIST_BYTES];
 	bool fua;
 	bool was_aborted;
 
@@ -375,6 +380,8 @@ struct outcome {
 	int32_t lost_write; /* negative errno: of a write that was reported done before */
 	bool was_reset;     /* what else was under way may have ended without an answer */
 };
+/* Decides what data goes which way.  False: the target has no command for it. */
+bool isboot_scsi_prepare(const struct isboot_lane *lane, struct command *command);
 void isboot_scsi_build(const struct isboot_lane *lane, const struct command *command, uint8_t cdb[16]);
 struct outcome isboot_scsi_judge(uint32_t operation, uint8_t status, const uint8_t *sense,
 				 uint32_t sense_bytes);

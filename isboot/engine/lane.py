@@ -67,6 +67,16 @@ class Operation(IntEnum):
     READ = 0
     WRITE = 1
     FLUSH = 2
+    DISCARD = 3
+    WRITE_ZEROES = 4
+
+
+class Discard(IntEnum):
+    """The command that serves a DISCARD."""
+
+    NONE = 0
+    UNMAP = 1
+    WRITE_SAME = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +164,7 @@ def make_session(session: NegotiatedSession) -> Any:
 class Lane:
     """
     :param depth: tags of all queues of the lane together
+    :param discard: NONE refuses DISCARD; without has_write_same WRITE_ZEROES is refused (EOPNOTSUPP)
     :param buffers: depth * max_io_bytes, page aligned; None for the local front end
     :param shared: struct isboot_shared *
     :raises EngineError: a value out of range, no memory
@@ -171,6 +182,8 @@ class Lane:
         nop_interval_ms: int,
         nop_timeout_ms: int,
         has_fua: bool,
+        has_write_same: bool = False,
+        discard: Discard = Discard.NONE,
         buffers: Any,
         shared: Any,
     ) -> None:
@@ -184,6 +197,8 @@ class Lane:
         setup.nop_interval_ms = nop_interval_ms
         setup.nop_timeout_ms = nop_timeout_ms
         setup.has_fua = has_fua
+        setup.has_write_same = has_write_same
+        setup.discard = int(discard)
         setup.buffers = ffi.NULL if buffers is None else buffers
         setup.shared = shared
         self._keep = (buffers, shared)  # the engine's pointers do not keep them alive

@@ -58,9 +58,10 @@ int isboot_lane_open_local(struct isboot_lane *lane, struct isboot_request *requ
 	for (uint32_t i = 0; i < count; i++) {
 		const struct isboot_request *request = &requests[i];
 
-		if (request->operation > ISBOOT_FLUSH ||
+		if (request->operation > ISBOOT_WRITE_ZEROES ||
+		    (request->operation <= ISBOOT_WRITE && !request->buffer) ||
 		    (request->operation != ISBOOT_FLUSH &&
-		     (!request->length_bytes || request->length_bytes > INT32_MAX || !request->buffer ||
+		     (!request->length_bytes || request->length_bytes > INT32_MAX ||
 		      request->length_bytes % lane->setup.block_size_bytes ||
 		      request->offset_bytes % lane->setup.block_size_bytes)))
 			return isboot_fail(error, -EINVAL, "a request of the list is not in blocks");

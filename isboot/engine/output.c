@@ -95,7 +95,7 @@ static bool gather_burst(struct isboot_lane *lane, struct command *command, stru
 			.buffer_offset = put32(burst->offset),
 		};
 		memcpy(pdu.data_out.lun, lane->session.lun, 8);
-		isboot_send_append(lane, &pdu, command->buffer + burst->offset, length);
+		isboot_send_append(lane, &pdu, command->outgoing + burst->offset, length);
 		command->batch = lane->send.batch;
 		command->sent_ns = lane->now_ns;
 		burst->offset += length;
@@ -130,7 +130,7 @@ static void gather_command(struct isboot_lane *lane, struct command *command)
 
 	isboot_command_sent(lane, command);
 	if (command->is_write) {
-		uint32_t first = smaller(command->length_bytes, session->first_burst_length_bytes);
+		uint32_t first = smaller(command->payload_bytes, session->first_burst_length_bytes);
 
 		if (session->immediate_data)
 			immediate = smaller(first, session->max_send_data_segment_length_bytes);
@@ -144,7 +144,7 @@ static void gather_command(struct isboot_lane *lane, struct command *command)
 	memcpy(header->lun, session->lun, 8);
 	header->initiator_task_tag = put32(command->initiator_task_tag);
 	if (command->is_read || command->is_write)
-		header->expected_data_transfer_length = put32(command->length_bytes);
+		header->expected_data_transfer_length = put32(command->payload_bytes);
 	header->cmd_sn = put32(command->cmd_sn);
 	header->exp_stat_sn = put32(lane->exp_stat_sn);
 	if (command->operation == OPERATION_EXCHANGE)
@@ -152,7 +152,7 @@ static void gather_command(struct isboot_lane *lane, struct command *command)
 	else
 		isboot_scsi_build(lane, command, header->cdb);
 
-	isboot_send_append(lane, &pdu, command->buffer, immediate);
+	isboot_send_append(lane, &pdu, command->outgoing, immediate);
 	command->batch = lane->send.batch;
 	command->solicited_bytes = unsolicited;
 	if (unsolicited > immediate) {

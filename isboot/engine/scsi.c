@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The SCSI of the I/O path: three commands, and what an answer to them leads to.  SBC-4, SPC-4.
+ * The SCSI of the I/O path: its commands, and what an answer to them leads to.  SBC-4, SPC-4.
  *
  * The errnos are those the block layer knows (errno_to_blk_status(), since 6.0): ENODATA is a medium error,
  * EREMOTEIO the target's, EBADE a reservation conflict, EOPNOTSUPP and ENOSPC say what they say; all others
@@ -16,7 +16,10 @@ enum {
 	SCSI_READ_16 = 0x88,
 	SCSI_WRITE_16 = 0x8a,
 	SCSI_SYNCHRONIZE_CACHE_16 = 0x91,
+	SCSI_UNMAP = 0x42,
+	SCSI_WRITE_SAME_16 = 0x93,
 	CDB_FUA = 0x08,
+	CDB_UNMAP = 0x08, /* of WRITE SAME(16) */
 
 	STATUS_GOOD = 0x00,
 	STATUS_CHECK_CONDITION = 0x02,
@@ -48,6 +51,8 @@ static const struct {
 	[ISBOOT_READ] = { SCSI_READ_16, true },
 	[ISBOOT_WRITE] = { SCSI_WRITE_16, true },
 	[ISBOOT_FLUSH] = { SCSI_SYNCHRONIZE_CACHE_16, false }, /* LBA 0, 0 blocks: the whole medium */
+	[ISBOOT_DISCARD] = { SCSI_WRITE_SAME_16, true },       /* unless it is UNMAP */
+	[ISBOOT_WRITE_ZEROES] = { SCSI_WRITE_SAME_16, true },
 };
 
 static void put_bytes(uint8_t *bytes, uint64_t value, uint32_t count)
@@ -58,13 +63,62 @@ static void put_bytes(uint8_t *bytes, uint64_t value, uint32_t count)
 	}
 }
 
+static bool is_unmap(const struct isboot_lane *lane, const struct command *command)
+{
+	return command->operation == ISBOOT_DISCARD && lane->setup.discard == ISBOOT_DISCARD_UNMAP;
+}
+
+static void put_unmap_list(const struct isboot_lane *lane, struct command *command)
+{
+	uint8_t *list = command->unmap_list;
+
+	memset(list, 0, UNMAP_LIST_BYTES);
+	put_bytes(list, UNMAP_LIST_BYTES - 2, 2);     /* UNMAP DATA LENGTH: of what follows it */
+	put_bytes(list + 2, UNMAP_LIST_BYTES - 8, 2); /* UNMAP BLOCK DESCRIPTOR DATA LENGTH */
+	put_bytes(list + 8, command->offset_bytes / lane->setup.block_size_bytes, 8);
+	put_bytes(list + 16, command->length_bytes / lane->setup.block_size_bytes, 4);
+}
+
+bool isboot_scsi_prepare(const struct isboot_lane *lane, struct command *command)
+{
+	/* the one block WRITE SAME repeats; no kernel takes larger ones */
+	static const uint8_t zeroes[4096];
+
+	command->is_read = command->operation == ISBOOT_READ;
+	command->is_write = command->operation != ISBOOT_READ && command->operation != ISBOOT_FLUSH;
+	command->payload_bytes = command->length_bytes;
+	command->outgoing = command->buffer;
+	if (command->operation == ISBOOT_DISCARD && lane->setup.discard == ISBOOT_DISCARD_NONE)
+		return false;
+	if (command->operation == ISBOOT_WRITE_ZEROES && !lane->setup.has_write_same)
+		return false;
+	if (is_unmap(lane, command)) {
+		put_unmap_list(lane, command);
+		command->outgoing = command->unmap_list;
+		command->payload_bytes = UNMAP_LIST_BYTES;
+	} else if (commands[command->operation].opcode == SCSI_WRITE_SAME_16) {
+		command->outgoing = zeroes;
+		command->payload_bytes = lane->setup.block_size_bytes;
+		if (command->payload_bytes > sizeof(zeroes))
+			return false;
+	}
+	return true;
+}
+
 void isboot_scsi_build(const struct isboot_lane *lane, const struct command *command, uint8_t cdb[16])
 {
 	memset(cdb, 0, 16);
+	if (is_unmap(lane, command)) {
+		cdb[0] = SCSI_UNMAP;
+		put_bytes(cdb + 7, UNMAP_LIST_BYTES, 2);
+		return;
+	}
 	cdb[0] = commands[command->operation].opcode;
 	if (!commands[command->operation].has_blocks)
 		return;
-	if (command->fua && lane->setup.has_fua)
+	if (command->operation == ISBOOT_DISCARD)
+		cdb[1] = CDB_UNMAP;
+	else if (command->operation <= ISBOOT_WRITE && command->fua && lane->setup.has_fua)
 		cdb[1] = CDB_FUA;
 	put_bytes(cdb + 2, command->offset_bytes / lane->setup.block_size_bytes, 8);
 	put_bytes(cdb + 10, command->length_bytes / lane->setup.block_size_bytes, 4);
@@ -111,6 +165,10 @@ static const struct {
 	/* a target that does not know the command has no cache to write back */
 	{ CHECK, ILLEGAL_REQUEST, 0x20, ANY, ISBOOT_FLUSH, { .verdict = VERDICT_DONE } },
 	{ CHECK, ILLEGAL_REQUEST, 0x20, ANY, ANY, FAIL(-EOPNOTSUPP) },
+	/* a field it does not take (LBA 0, so many blocks, the UNMAP bit): the block layer writes zeroes instead */
+	{ CHECK, ILLEGAL_REQUEST, 0x24, ANY, ISBOOT_DISCARD, FAIL(-EOPNOTSUPP) },
+	{ CHECK, ILLEGAL_REQUEST, 0x26, ANY, ISBOOT_DISCARD, FAIL(-EOPNOTSUPP) },
+	{ CHECK, ILLEGAL_REQUEST, 0x24, ANY, ISBOOT_WRITE_ZEROES, FAIL(-EOPNOTSUPP) },
 	{ CHECK, ILLEGAL_REQUEST, ANY, ANY, ANY, FAIL(-EREMOTEIO) },
 	{ CHECK, UNIT_ATTENTION, 0x29, ANY, ANY, AFTER_RESET(60000, -EIO) },
 	{ CHECK, UNIT_ATTENTION, ANY, ANY, ANY, AT_ONCE(60000, -EIO) },

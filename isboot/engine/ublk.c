@@ -61,6 +61,19 @@ static void commit(struct isboot_lane *lane, struct command *command)
 	give_back(lane, command->slot, command->result);
 }
 
+/* UBLK_IO_OP_*, and what it is to us. */
+static const struct {
+	bool is_known;
+	bool has_payload; /* in the tag's buffer, or to go there */
+	uint8_t operation;
+} operations[] = {
+	[ISBOOT_UBLK_OP_READ] = { true, true, ISBOOT_READ },
+	[ISBOOT_UBLK_OP_WRITE] = { true, true, ISBOOT_WRITE },
+	[ISBOOT_UBLK_OP_FLUSH] = { true, false, ISBOOT_FLUSH },
+	[ISBOOT_UBLK_OP_DISCARD] = { true, false, ISBOOT_DISCARD },
+	[ISBOOT_UBLK_OP_WRITE_ZEROES] = { true, false, ISBOOT_WRITE_ZEROES },
+};
+
 /* A request stands in the descriptor of its tag. */
 static void take_up(struct isboot_lane *lane, uint32_t slot)
 {
@@ -70,24 +83,17 @@ static void take_up(struct isboot_lane *lane, uint32_t slot)
 	struct command *command = &lane->commands[slot];
 	uint64_t length = (uint64_t)descriptor->nr_sectors * SECTOR_BYTES;
 	uint64_t offset = descriptor->start_sector * SECTOR_BYTES;
+	uint32_t operation = descriptor->op_flags & OPERATION_MASK;
 
-	switch (descriptor->op_flags & OPERATION_MASK) {
-	case ISBOOT_UBLK_OP_READ:
-		command->operation = ISBOOT_READ;
-		break;
-	case ISBOOT_UBLK_OP_WRITE:
-		command->operation = ISBOOT_WRITE;
-		break;
-	case ISBOOT_UBLK_OP_FLUSH:
-		command->operation = ISBOOT_FLUSH;
-		length = offset = 0; /* the block layer gives a flush no place: its sector may be -1 */
-		break;
-	default: /* DISCARD, WRITE_ZEROES: not advertised */
+	if (operation >= sizeof(operations) / sizeof(operations[0]) || !operations[operation].is_known) {
 		give_back(lane, slot, -EOPNOTSUPP);
 		return;
 	}
-	if (length > lane->setup.max_io_bytes || length % lane->setup.block_size_bytes ||
-	    offset % lane->setup.block_size_bytes) {
+	command->operation = operations[operation].operation;
+	if (command->operation == ISBOOT_FLUSH)
+		length = offset = 0; /* the block layer gives a flush no place: its sector may be -1 */
+	if (length > (operations[operation].has_payload ? lane->setup.max_io_bytes : UINT32_MAX) ||
+	    length % lane->setup.block_size_bytes || offset % lane->setup.block_size_bytes) {
 		give_back(lane, slot, -EINVAL);
 		return;
 	}

@@ -18,7 +18,7 @@ from isboot.trace.histogram import Histogram, lower_ns
 from isboot.trace.report import QUANTILES, count_of, side_by_side
 from isboot.units import format_bytes
 
-OPERATIONS = ("read", "write", "flush")  #: by enum isboot_operation
+OPERATIONS = ("read", "write", "flush", "discard", "write zeroes")  #: by enum isboot_operation
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from isboot._engine import ffi, lib
 
-from isboot.engine.lane import Lane, Loss, Reason, make_error
+from isboot.engine.lane import Discard, Lane, Loss, Reason, make_error
 from isboot.engine.requests import Request, RequestList
 from isboot.values import NegotiatedSession, Portal
 from tests.engine.peer import LUN, Peer, PeerClosed
@@ -60,6 +60,8 @@ class Engine:
         nop_interval_ms: int = 5000,
         nop_timeout_ms: int = 5000,
         has_fua: bool = True,
+        has_write_same: bool = True,
+        discard: Discard = Discard.UNMAP,
     ) -> None:
         self._bytes = ffi.sizeof("struct isboot_shared")
         self._mapping = lib.isboot_shared_map(self._bytes, make_error())
@@ -74,6 +76,8 @@ class Engine:
             nop_interval_ms=nop_interval_ms,
             nop_timeout_ms=nop_timeout_ms,
             has_fua=has_fua,
+            has_write_same=has_write_same,
+            discard=discard,
             buffers=None,
             shared=self.shared,
         )
