@@ -81,18 +81,22 @@ EXCLUDE_PATH = "systemd/system/networking.service.d/50-isboot.conf"
 EXCLUDE_KEY = 'Environment="EXCLUDE_INTERFACES='
 
 
-def keep_managers_away(root: Path, macs: Sequence[str], names: Sequence[str]) -> int:
+def keep_managers_away(
+    root: Path, macs: Sequence[str], names: Sequence[str], *, has_vlan: bool = False
+) -> int:
     """
     Write the files for one NIC; those that are there already with the same content are left alone.
 
     :param root: /run
     :param macs: the NIC's current and, if different, its table's address; the first names the files
-    :param names: the NIC's interface, then its VLAN's if the portal is reached through one
+    :param names: the NIC's interface, then its VLAN's if the portal is reached through one; none for a NIC
+        that is not there yet: whoever finds it first must know of it
     :return: how many files were written
     :raises NetworkError: a file cannot be written
     """
-    files = dict(_contents(macs, names))
-    files[EXCLUDE_PATH] = HEADER + _exclusion(root / EXCLUDE_PATH, names)
+    files = dict(_contents(macs, names, has_vlan))
+    if names:
+        files[EXCLUDE_PATH] = HEADER + _exclusion(root / EXCLUDE_PATH, names)
     return sum(put_file(root / path, content) for path, content in files.items())
 
 
@@ -101,18 +105,18 @@ def escape_unit(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9:_.]", lambda match: f"\\x{ord(match[0]):02x}", name)
 
 
-def _contents(macs: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _contents(macs: Sequence[str], names: Sequence[str], has_vlan: bool) -> Iterator[tuple[str, str]]:
     specs = [f"mac:{mac}" for mac in macs] + [f"interface-name:={name}" for name in names]
     values = {
         "id": macs[0].replace(":", ""),
         "macs": " ".join(macs),
-        "types": "ether vlan" if len(names) > 1 else "ether",
+        "types": "ether vlan" if has_vlan else "ether",
         "specs": ";".join(specs),
     }
     for dropin in DROPINS:
         # ifupdown's state is no configuration file: a comment would be taken for a name.
         header = "" if dropin.path.startswith("network/") else HEADER
-        for name in names if dropin.each else names[:1]:
+        for name in names if dropin.each else names[:1] or ("",):
             own = values | {"name": name, "unit": escape_unit(name)}
             yield dropin.path.format(**own), header + dropin.text.format(**own)
 

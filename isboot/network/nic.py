@@ -38,6 +38,9 @@ def step(kernel: Kernel, wanted: Wanted, places: Places, done: Done) -> NicState
     links = kernel.links()
     hardware = find_nic(links, nic, places.sysfs_net)
     if hardware is None:
+        if places.run is not None and nic.address is not None and nic.mac:
+            # it may come when the managers of the root are there already
+            keep_managers_away(places.run, (nic.mac,), (), has_vlan=bool(nic.vlan))
         raise no_such_nic(links, nic, places)
     driver = read_hardware(hardware.name, places.sysfs_net).driver or hardware.kind
     done.reach("nic", f"{hardware.name} ({driver}) {hardware.mac}")
@@ -45,7 +48,8 @@ def step(kernel: Kernel, wanted: Wanted, places: Places, done: Done) -> NicState
     # The managers first: one that is running must not see the NIC change before it is told to let go.
     if places.run is not None and nic.address is not None:
         macs = tuple(dict.fromkeys(mac for mac in (nic.mac, hardware.mac) if mac))
-        written = keep_managers_away(places.run, macs, vlan.names_of(hardware, nic.vlan, link))
+        names = vlan.names_of(hardware, nic.vlan, link)
+        written = keep_managers_away(places.run, macs, names, has_vlan=bool(nic.vlan))
         done.changes += ["drop-in"] * written
     if hardware.master:
         kernel.release(hardware.ifindex)

@@ -1,10 +1,12 @@
 """Waiting at boot: for several NICs together, with a word now and then, and not longer than it helps."""
 
+from pathlib import Path
+
 from isboot.errors import ExitStatus
 from isboot.network.kernel import Wanted
 from isboot.network.rtnetlink import IFF_UP
 from isboot.values import NicConfig
-from tests.network.kernels import CARRIER, FakeKernel, make_link, make_nic, run_all
+from tests.network.kernels import CARRIER, FakeKernel, make_link, make_nic, places, run_all
 
 OTHER_MAC = "52:54:00:12:34:57"
 
@@ -88,3 +90,11 @@ def test_entries_of_one_mac_share_a_nic_with_an_address_each() -> None:
     states, faults = run_all(kernel, Wanted(first), Wanted(second))
     assert ({state.ifindex for state in states.values()}, faults) == ({2}, [])
     assert [str(one.interface) for one in kernel.addresses_present] == ["192.0.2.15/24", "198.51.100.15/24"]
+
+
+def test_managers_hear_of_a_nic_that_does_not_come_at_boot(tmp_path: Path) -> None:
+    kernel = FakeKernel(make_link(3, "eth1", OTHER_MAC))
+    states, _ = run_all(kernel, Wanted(make_nic()), Wanted(second_nic()), where=places(tmp_path))
+    assert list(states) == [1]
+    assert (tmp_path / "systemd/network/00-isboot-525400123456.network").exists()
+    assert not (tmp_path / "network/ifstate.eth0").exists()

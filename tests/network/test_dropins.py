@@ -56,7 +56,7 @@ def test_both_addresses_are_named_where_they_differ(tmp_path: Path) -> None:
 
 
 def test_vlan_is_kept_from_them_too(tmp_path: Path) -> None:
-    keep_managers_away(tmp_path, [MAC], ["eth0", "eth0.5"])
+    keep_managers_away(tmp_path, [MAC], ["eth0", "eth0.5"], has_vlan=True)
     present = files(tmp_path)
     assert "Type=ether vlan\n" in present["systemd/network/00-isboot-525400123456.network"]
     assert "Type=ether\n" in present["systemd/network/00-isboot-525400123456.link"]
@@ -92,3 +92,16 @@ def test_unit_names_are_escaped_as_systemd_does(name: str, unit: str) -> None:
 
 def test_every_row_says_where_it_is_documented() -> None:
     assert all(row.source.endswith(")") for row in DROPINS)
+
+
+def test_nic_that_is_not_there_yet_is_known_by_its_address(tmp_path: Path) -> None:
+    assert keep_managers_away(tmp_path, [MAC], []) == 3
+    present = files(tmp_path)
+    assert sorted(present) == [
+        "NetworkManager/conf.d/00-isboot-525400123456.conf",
+        "systemd/network/00-isboot-525400123456.link",
+        "systemd/network/00-isboot-525400123456.network",
+    ]
+    assert f"match-device=mac:{MAC}\n" in present["NetworkManager/conf.d/00-isboot-525400123456.conf"]
+    # once it is there, by its name as well
+    assert keep_managers_away(tmp_path, [MAC], ["eth0"]) == 4
