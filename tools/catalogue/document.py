@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from isboot.errors import ExitStatus
 from tools.catalogue import reach
 from tools.catalogue.rows import STAGES, Row
-from tools.catalogue.template import text
+from tools.catalogue.template import Hole, text
 
 unproven = reach.without
 
@@ -36,7 +36,7 @@ isboot: exit status 77 (not permitted): nothing is tried again
 
 In a message `{name}` stands for what is known only then, `[...]` for what may be left out, `(one|other)` for
 one of several, `…` and `{doing}` for what was being done: `login to TARGETNAME at PORTAL`. *What to do*
-is the hint that comes with the message, *test* the one that makes it happen.
+is the hint that comes with the message, or advice where it brings none, *test* the one that makes it happen.
 
 | exit status | means | a boot then |
 |---|---|---|
@@ -116,8 +116,15 @@ def _note(row: Row) -> str:
     return f" ({'; '.join(notes)})" if notes else ""
 
 
+def hint(row: Row) -> str:
+    """What to do: the hint that comes with the message, else the catalogue's own advice; "" for neither."""
+    own = text(row.hint)
+    is_told = bool(own) and not (len(row.hint) == 1 and isinstance(row.hint[0], Hole))
+    return own if is_told else reach.advice(row)
+
+
 def _hint(row: Row) -> str:
-    return _escape(text(row.hint)) or "–"
+    return _escape(hint(row)) or "–"
 
 
 def _numbers(row: Row) -> str:

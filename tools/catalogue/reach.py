@@ -39,6 +39,38 @@ AFTERWARDS = (
     "isboot/session/control.py: logout",
     "tools/boot/world.c: join_world",
 )
+#: that pass on what the engine says in C
+PASSED_ON = ("isboot/block/device.py: __init__", "isboot/engine/lane.py: check")
+#: what to do where the message brings no hint: pattern of "stage: text", advice; the first that fits counts
+ADVICE = (
+    (r"^boot: copying into memory|^boot: making a world .*(entering|running|copying)",
+     "is there memory for 30 MiB more? else make the initramfs anew: dracut -f, or update-initramfs -u"),
+    (r"^boot: making a world .*(reading a pid|opening|joining)", "isboot has ended: restart the machine"),
+    (r"^boot: making a world", "isboot has to be root on the machine itself, not in a container"),
+    (r"^boot: starting: it ended", "see the lines before it"),
+    (r"^boot: starting", "is there memory left? see the kernel's log"),
+    (r"^usage: reading .*it takes", "write one of the values named, or leave the option out"),
+    (r"^usage: reading .*\{message\}", "see isboot attach --param help"),
+    (r"^firmware: looking for an iBFT", "run it as root; if the kernel is locked down: modprobe iscsi_ibft"),
+    (r"^config: reading the MAC", "a MAC is six pairs of hexadecimal digits with colons"),
+    (r"^config: booting: rd\.isboot=0", "take rd.isboot=0 from the kernel command line"),
+    (r"^network: .*out of memory", "give the machine more memory"),
+    (r"^session: .*logout refused", "nothing: the session is over all the same"),
+    (r"^session: .*READ CAPACITY\(16\)$|more than Linux can address", "make the LUN smaller"),
+    (r"^session: .*RESET is answered", "the target's log may say why"),
+    (r"was redirected|MD5 alone", "nothing: it is followed"),
+    (r"^session: .*(broke|closed the connection|the target \{)", "see the target's log, and what is between"),
+    (r"^engine: (sending|fetching|mapping|making)", "is memory short, or open files? see the kernel's log"),
+    (r"^engine:", "a defect of isboot: please report it with the lines before it"),
+    (r"^block: opening /dev/ublk-control", "modprobe ublk_drv; the kernel needs CONFIG_BLK_DEV_UBLK"),
+    (r"^block: making the control ring", "is io_uring forbidden? sysctl kernel.io_uring_disabled"),
+    (r"^block: (SET_PARAMS|START_USER|opening|\{name\})",
+     "see the kernel's log for ublk; isboot is tested on Linux 6.12 and 7.2"),
+    (r"^block: (writing|allocating)", "is memory left for /run?"),
+    (r"^daemon: serving", "find out who did: nothing of isboot stops its own device"),
+    (r"^daemon: adopting", "no worker is left to be adopted: restart the machine"),
+    (r"^daemon: attaching: no path", "isboot boot --dry-run shows the paths, and why a target is left out"),
+)  # fmt: skip
 #: that cannot be made to happen in a test without changing the code: pattern of the text, and why
 UNPROVEN = (
     (r"^internal error", "a defect of isboot's: those that are known are mended"),
@@ -65,6 +97,11 @@ def is_afterwards(row: Row) -> bool:
 def excuse(row: Row) -> str:
     """Why no test makes it happen, or ""."""
     return next((why for pattern, why in UNPROVEN if re.search(pattern, row.text)), "")
+
+
+def advice(row: Row) -> str:
+    """What to do where the message itself does not say it, or ""."""
+    return next((words for pattern, words in ADVICE if re.search(pattern, row.key)), "")
 
 
 def without(rows: Iterable[Row], proven: Iterable[str]) -> list[Row]:
