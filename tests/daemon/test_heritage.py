@@ -12,7 +12,6 @@ from isboot.daemon import companions, heritage
 from isboot.daemon.channel import Done, Live
 from isboot.daemon.heritage import Heritage
 from isboot.errors import DaemonError, ExitStatus
-from isboot.values import Portal
 from tests.block.test_parameters import LUN
 from tests.daemon.test_launcher_status import CONFIG
 
@@ -76,18 +75,3 @@ def test_a_standby_that_serves_by_now_is_not_ended() -> None:
     heritage.note_standby(2, os.getpid())
     heritage.end_standby(2, os.getpid())
     heritage.end_standby(3, 1)  # of another device: nothing is noted
-
-
-def test_a_companion_differs_by_its_lun_and_is_not_marked() -> None:
-    made = companions.of_lun(BOOT, LUN_7)
-    assert [path.lun for path in made.paths] == [LUN_7]
-    assert (made.is_boot, made.is_boot_lun, made.luns) == (True, False, "boot")
-    assert BOOT.is_boot_lun
-
-
-def test_a_companion_goes_by_no_path_to_another_target() -> None:
-    first = CONFIG.paths[0]
-    second = replace(first, index=1, portal=Portal("192.0.2.10"))
-    third = replace(first, index=2, target_name="iqn.2001-04.com.example:other")
-    made = companions.of_lun(replace(BOOT, paths=(first, second, third)), LUN_7)
-    assert [path.portal for path in made.paths] == [first.portal, second.portal]
