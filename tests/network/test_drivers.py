@@ -1,6 +1,7 @@
 """Which module would drive a NIC that nothing drives, from a sysfs and lists of modules made of files."""
 
 import os
+import subprocess
 from pathlib import Path
 
 from isboot.network import drivers
@@ -91,3 +92,21 @@ def test_of_several_the_one_the_table_means_is_told(tmp_path: Path) -> None:
 
 def test_every_bus_says_where_it_is_documented() -> None:
     assert all(bus.source for bus in drivers.BUSES)
+
+
+def test_initramfs_gets_the_names_of_network_modules_only(tmp_path: Path) -> None:
+    (tmp_path / "modules.dep").write_text(
+        "kernel/drivers/net/ethernet/intel/e1000/e1000.ko.xz:\n"
+        "kernel/drivers/net/virtio_net.ko.xz: kernel/net/core/failover.ko.xz\n"
+        "updates/dkms/our-nic.ko:\n"
+        "kernel/drivers/ata/ahci.ko.xz: kernel/drivers/ata/libahci.ko.xz\n"
+    )
+    ours, other = "alias pci:v00001234d*sv*sd*bc*sc*i* our_nic\n", "alias pci:v00008086d00002922* ahci\n"
+    (tmp_path / "modules.alias").write_text(ALIASES + other + ours)
+    script = Path(__file__).parents[2] / "tools/initramfs/nic-modules"
+    done = subprocess.run([script, tmp_path], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "alias pci:v00008086d0000100Esv*sd*bc*sc*i* e1000",
+        "alias virtio:d00000001v* virtio_net",
+        ours.rstrip(),
+    ]

@@ -20,7 +20,7 @@ installkernel() {
         virtio_net vmxnet3 hv_netvsc xen-netfront 8021q
     # which module drives what, also of those that are not in here: for the message when a NIC has no driver
     mkdir -p "$initdir/usr/lib/isboot"
-    /usr/lib/isboot/initramfs/nic-modules "$kernel" >"$initdir/usr/lib/isboot/nic-modules.alias" || :
+    /usr/lib/isboot/initramfs/nic-modules "/lib/modules/$kernel" >"$initdir/usr/lib/isboot/nic-modules.alias" || :
 }
 
 install() {
