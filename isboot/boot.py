@@ -235,10 +235,11 @@ def connect(
             sock.close()
             say(redirection.message)
             trail.turn(redirection)
-            portal = trail.portal
-            if path.nic:
+            if path.nic and trail.portal != portal:
                 # bound to the NIC, a portal without a route would be looked for on the link
-                bringup.configure(path.nic, [portal], carrier_timeout_s=CONNECT_TIMEOUT_S, dropins_root=None)
+                there = tcp.resolve(trail.portal)
+                bringup.configure(path.nic, there, carrier_timeout_s=CONNECT_TIMEOUT_S, dropins_root=None)
+            portal = trail.portal
         except BaseException:
             sock.close()
             raise
