@@ -27,6 +27,14 @@ CASES = (
     ("quiet rd.isboot=1 rw", ()),
     ("rd.isboot=perhaps", ()),
     ("rd.isboot.debug=1", ()),
+    ("netroot=iscsi:192.0.2.9::::iqn.2001-04.com.example:disk", ()),
+    ("netroot=dhcp rd.isboot=0", ()),
+    ("root=dhcp netroot", ()),
+    ("root=dhcp", ()),
+    ("root=dhcp6", ()),
+    ("iscsiroot=@192.0.2.9::::iqn.2001-04.com.example:disk", ()),
+    ("rd.iscsi.target.name=iqn.2001-04.com.example:disk", ()),
+    ("rd.iscsi.target.port=3260", ()),
     ("xrd.isboot=0 *", (IBFT,)),
 )
 

@@ -1,30 +1,35 @@
-"""Diskless boots with an initramfs that initramfs-tools made: there is no systemd in it."""
+"""Boots with an initramfs that initramfs-tools made: there is no systemd in it. The first story, or --all."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
 
+from tests.vm import disk, rootfs
 from tests.vm.guest import Guest
-from tests.vm.kernel import KERNELS
+from tests.vm.kernel import KERNELS, kernel
 from tests.vm.kills import SCRIPT, check_load, fio
+from tests.vm.package import package
 from tests.vm.progress import say
 from tests.vm.rig import Rig
 from tests.vm.target import Target
 from tests.vm.test_boot import live_on_its_lun
+from tests.vm.test_without_table import is_left_alone
 
 pytestmark = pytest.mark.guest
 
+TOOL = "initramfs-tools"
 KILLS = 3
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" in metafunc.fixturenames:
+    if "story" in metafunc.fixturenames:
         is_all = metafunc.config.getoption("--all")
-        cases = [(firmware, label) for firmware in ("bios", "uefi") for label in KERNELS]
-        cases = cases if is_all else [("bios", "6.12")]
-        metafunc.parametrize("case", cases, ids=["-".join(case) for case in cases])
+        names = list(STORIES) if is_all else ["bios-6.12"]
+        metafunc.parametrize("story", [STORIES[name] for name in names], ids=names)
 
 
 def harm(guest: Guest, _target: Target, file: str, what: str) -> int:
@@ -46,5 +51,46 @@ def harm(guest: Guest, _target: Target, file: str, what: str) -> int:
     return len(kills)
 
 
-def test_a_diskless_machine_lives_on_its_lun(rig: Rig, case: tuple[str, str]) -> None:
-    live_on_its_lun(rig, *case, initramfs="initramfs-tools", harm=harm)
+def lives_on_its_lun(rig: Rig, firmware: str, label: str) -> None:
+    live_on_its_lun(rig, firmware, label, initramfs=TOOL, harm=harm)
+
+
+def comes_and_goes(rig: Rig) -> None:
+    """In every initramfs the package comes and goes, it leaves nothing, and apt keeps initramfs-tools."""
+    root = disk.copy(kernel("6.12"), rig.directory / "root.img", TOOL)
+    script = f"""
+    image=/boot/initrd.img-{root.release}
+    lsinitramfs $image > /rig-with
+    for part in world/usr/bin/python3 /ublk_drv.ko local-top/isboot isboot/run/initramfs/shutdown; do
+        grep -q $part /rig-with
+    done
+    test -z "$(dpkg -V isboot)"
+    dpkg --purge isboot
+    lsinitramfs $image > /rig-without
+    grep -q /ublk_drv.ko /rig-without
+    test -z "$(grep isboot /rig-without)"
+    test -z "$(find /usr /etc /var/lib -name '*isboot*' -not -name 'isboot-rig*')"
+    apt-get install -s /rig-package/isboot_*.deb > /rig-plan
+    grep -q '^Inst isboot' /rig-plan
+    test -z "$(grep -E '^(Remv|Inst (dracut|initramfs))' /rig-plan)"
+    """
+    built = package()
+    rootfs.run_inside_image(
+        root.file, disk.ROOT_MIB * disk.MIB, script, binds=[(built.parent, "/rig-package")]
+    )
+
+
+STORIES: Mapping[str, Callable[[Rig], None]] = {
+    **{
+        f"{firmware}-{label}": partial(lives_on_its_lun, firmware=firmware, label=label)
+        for firmware in ("bios", "uefi")
+        for label in KERNELS
+    },
+    "no-table": partial(is_left_alone, initramfs=TOOL),
+    "switched-off": partial(is_left_alone, command_line="rd.isboot=0", has_table=True, initramfs=TOOL),
+    "comes-and-goes": comes_and_goes,
+}
+
+
+def test_initramfs_without_systemd_does_as_well(rig: Rig, story: Callable[[Rig], None]) -> None:
+    story(rig)
