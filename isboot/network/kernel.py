@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from isboot.errors import ExitStatus, NetworkError
 from isboot.network.rtnetlink import Address, Link, Route
-from isboot.values import IpInterface, NicConfig, Portal
+from isboot.values import IpAddress, IpInterface, NicConfig, Portal
 
 
 class Kernel(Protocol):
@@ -80,12 +80,14 @@ class Done:
 
     :param changes: a word or two each
     :param warnings: a line each
+    :param router: of IPv6, that was used where the table names none
     """
 
     mark: Mark = unmarked
     changes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
+    router: IpAddress | None = None
 
     def reach(self, step: str, words: str) -> None:
         """Mark a step, the first time."""

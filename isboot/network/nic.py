@@ -12,14 +12,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import ip_address
 
 from isboot.errors import ExitStatus, NetworkError
 from isboot.network import address, resolver, sysctls, vlan
 from isboot.network.dropins import keep_managers_away
 from isboot.network.find import called, find_nic, no_such_nic, read_hardware
 from isboot.network.kernel import Done, Kernel, NotYetError, Places, Wanted
-from isboot.network.plan import PlannedRoute, needs_router, plan_routes
+from isboot.network.plan import DEFAULT_ROUTE_METRIC, PlannedRoute, needs_router, plan_routes
 from isboot.network.rtnetlink import Link
 from isboot.values import IpInterface, NicConfig, NicState
 
@@ -72,7 +71,7 @@ def step(kernel: Kernel, wanted: Wanted, places: Places, done: Done) -> NicState
     if nic.address is not None:
         address.put(kernel, link, nic.address, done)
         address.put_link_local(kernel, link, wanted.portals, done)
-        routed = _with_router(kernel, wanted, link)
+        routed = _with_router(kernel, wanted, link, done)
         _put_routes(kernel, link, plan_routes(routed, wanted.portals, link.ifindex), done)
     if places.run is not None and nic.address is not None:
         done.changes += ["name servers"] * resolver.hand_over(places.run, nic, hardware.mac, link.name)
@@ -136,26 +135,36 @@ def _need_carrier(kernel: Kernel, link: Link) -> None:
         )
 
 
-def _with_router(kernel: Kernel, wanted: Wanted, link: Link) -> NicConfig:
+def _with_router(kernel: Kernel, wanted: Wanted, link: Link, done: Done) -> NicConfig:
     """
     Give the NIC with the router that advertises itself, where a portal needs one and the table names none.
 
     Neither DHCPv6 nor a SLAAC-derived address brings a gateway along: it comes by router advertisement only.
+    One that was used stays until another one advertises itself in its place.
 
     :raises NotYetError: no router has advertised itself yet
     """
     nic = wanted.nic
     if not needs_router(nic, wanted.portals):
         return nic
-    for route in kernel.routes(6, link.ifindex):
-        if not route.destination.prefixlen and route.gateway is not None:
-            return replace(nic, gateway=ip_address(route.gateway))
-    raise NotYetError(
-        "router",
-        f"waiting for a router on {link.name} ({link.mac})",
-        "no advertisement after {seconds} s",
-        "the table names no gateway, and the target is not on the link: does the router send advertisements?",
-    )
+    routes = [route for route in kernel.routes(6, link.ifindex) if route.gateway is not None]
+    ours = DEFAULT_ROUTE_METRIC + nic.index
+    advertised = [one.gateway for one in routes if not one.destination.prefixlen and one.metric != ours]
+    used = [one.gateway for one in routes if str(one.destination[0]) in {p.host for p in wanted.portals}]
+    for router in (*used, done.router):
+        if router is not None and (router in advertised or not advertised):
+            break
+    else:
+        router = advertised[0] if advertised else None
+    if router is None:
+        raise NotYetError(
+            "router",
+            f"waiting for a router on {link.name} ({link.mac})",
+            "no advertisement after {seconds} s",
+            "the table names no gateway, the target is not on the link: does the router send advertisements?",
+        )
+    done.router = router
+    return replace(nic, gateway=router)
 
 
 def _put_routes(kernel: Kernel, link: Link, routes: Sequence[PlannedRoute], done: Done) -> None:

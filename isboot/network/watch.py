@@ -17,7 +17,7 @@ from isboot.errors import NetworkError
 from isboot.network import nic as one_nic
 from isboot.network.kernel import Done, Kernel, NotYetError, Places, Wanted
 from isboot.network.rtnetlink import EVERYTHING, Rtnetlink
-from isboot.values import BootConfig
+from isboot.values import BootConfig, IpAddress
 
 RETRY_S = 1.0  #: after what could not be put back
 QUIET_S = 60.0  #: after which a manager that comes back is a new story
@@ -38,6 +38,7 @@ class _Kept:
     is_up: bool
     name: str
     problem: str = ""  #: what was told last
+    router: IpAddress | None = None
 
 
 class Watch:
@@ -100,7 +101,7 @@ class Watch:
             self._repairs = 0
 
     def _keep(self, one: _Kept) -> bool:
-        done = Done()
+        done = Done(router=one.router)
         try:
             state = one_nic.step(self._kernel, one.wanted, self._places, done)
         except NotYetError as problem:
@@ -111,6 +112,7 @@ class Watch:
             self._miss(one, self._told(error, one), done)
             self.due_at = min(self.due_at, self._clock() + RETRY_S)
             return False
+        one.router = done.router
         if not one.is_up:
             back = f" ({', '.join(done.changes)})" if done.changes else ""
             self._tell(self._subject(one), f"NIC: {state.name} {state.mac} is up{back}")

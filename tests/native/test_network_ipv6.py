@@ -22,6 +22,7 @@ from isboot.network.bringup import bring_up, configure
 from isboot.network.connect import connect
 from isboot.network.kernel import Places, Wanted, unmarked
 from isboot.network.rtnetlink import Rtnetlink
+from isboot.network.watch import Watch
 from isboot.values import NicConfig, Portal
 from tests.native.namespaces import MAC, Namespace, ip, two_machines
 
@@ -196,3 +197,28 @@ def test_link_local_portal_without_a_nic_is_refused(router: Namespace) -> None:
     assert caught.value.message == f"connecting to [{ROUTER}]:3260: not an address to connect to"
     assert "fe80::1%eth0" in caught.value.hint
     assert caught.value.exit_status is ExitStatus.USAGE
+
+
+def test_router_that_was_used_is_used_again_after_a_flush(router: Namespace) -> None:
+    with Advertised(router) as kernel:
+        assert bring_up_with(kernel, NIC, FAR) == []
+    said: list[str] = []
+    watch = Watch([Wanted(NIC, [Portal(FAR)])], {0: "v0"}, lambda _, line: said.append(line))
+    watch.turn(is_event=False)
+    assert said == []
+    ip("-6", "route", "flush", "dev", "v0")  # the next advertisement may be half an hour away
+    watch.due_at = 0.0
+    watch.turn(is_event=False)
+    watch.close()
+    assert f"put back route to 2001:db8::/64, route to fe80::/64, route to {FAR}/128 via {ROUTER}" in said[0]
+    assert reaches(router, FAR)
+
+
+def test_router_in_the_place_of_another_is_taken(router: Namespace) -> None:
+    with Advertised(router) as kernel:
+        assert bring_up_with(kernel, NIC, FAR) == []
+    ip("-6", "route", "del", "default", "via", ROUTER, "proto", "ra")  # as at the end of its lifetime
+    ip("-6", "route", "add", "default", "via", "fe80::2", "dev", "v0", "proto", "ra")
+    configure(NIC, [Portal(FAR)], carrier_timeout_s=10, dropins_root=None)
+    (route,) = ip("-j", "-6", "route", "show", FAR)
+    assert route["gateway"] == "fe80::2"
