@@ -44,7 +44,7 @@ class Machine:
 
     def __init__(self, directory: Path, words: str, present: Sequence[str]) -> None:
         text = SCRIPT.read_text(encoding="ascii")
-        for name in ("/proc/cmdline", "/sys/firmware", "/usr/lib/isboot/isboot-boot"):
+        for name in ("/proc/cmdline", "/sys/firmware", "/usr/lib/isboot/isboot-boot", "/conf/param.conf"):
             assert name in text
             text = text.replace(name, f"{directory}{name}")
         self.log = directory / "log"
@@ -52,8 +52,11 @@ class Machine:
         for name, said in (("usr/lib/isboot/isboot-boot", ""), ("bin/modprobe", "modprobe ")):
             program = directory / name
             program.parent.mkdir(parents=True)
-            program.write_text(f'#!/bin/sh\necho "{said}$*" >> {self.log}\n', encoding="ascii")
+            text_of_program = f'#!/bin/sh\necho "{said}$*" >> {self.log}\nexit $STATUS\n'
+            program.write_text(text_of_program, encoding="ascii")
             program.chmod(0o755)
+        self.parameters = directory / "conf/param.conf"
+        self.parameters.parent.mkdir()
         for name in ("/proc/cmdline", *present):
             (directory / name[1:]).parent.mkdir(parents=True, exist_ok=True)
             (directory / name[1:]).write_text(f"{words}\n", encoding="ascii")
@@ -61,15 +64,16 @@ class Machine:
         self._script.write_text(text, encoding="ascii")
         self._path = str(directory / "bin")
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, ip: str = "", status: int = 0) -> str:
+        """Give what it printed; `ip` is what init read of the command line, `status` how the boot ends."""
         done = subprocess.run(
             ["/bin/sh", str(self._script), *arguments],
-            env={"PATH": self._path},
+            env={"PATH": self._path, "IP": ip, "STATUS": str(status)},
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
-        assert done.stderr == ""
+        assert (done.returncode, done.stderr) == (status, "")
         return done.stdout
 
     def ran(self) -> list[str]:
@@ -124,6 +128,22 @@ def test_isboot_switched_off_probes_nothing(tmp_path: Path, words: str) -> None:
     assert machine.ran() == []
     for unit in ("isboot.service", "isboot-table.service"):
         assert not holds(unit, words, [IBFT, SYSFS])
+
+
+@pytest.mark.parametrize(("ip", "parameters"), [("dhcp", "IP=off\n"), ("", None)])
+def test_init_does_not_configure_the_nic_of_the_root_again(
+    tmp_path: Path, ip: str, parameters: str | None
+) -> None:
+    machine = Machine(tmp_path, f"ip={ip}", [IBFT])
+    machine.run(ip=ip)
+    assert (machine.parameters.read_text() if machine.parameters.exists() else None) == parameters
+
+
+@pytest.mark.parametrize("present", [(), (IBFT,)])
+def test_init_obeys_ip_where_isboot_has_not_attached_a_root(tmp_path: Path, present: Sequence[str]) -> None:
+    machine = Machine(tmp_path, "ip=dhcp", present)
+    machine.run(ip="dhcp", status=66 if present else 0)
+    assert not machine.parameters.exists()
 
 
 def test_order_of_scripts_can_be_asked_for_without_a_boot(tmp_path: Path) -> None:
