@@ -119,6 +119,7 @@ def lease(
                         timeout_s=config.policy.dhcp_timeout_ms / 1000,
                         carrier_timeout_s=config.policy.carrier_timeout_ms / 1000,
                         say=say,
+                        mark=marks.reach,
                     )
                 )
                 nics[-1] = leases[-1].configured

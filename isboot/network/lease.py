@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from isboot.errors import ExitStatus, NetworkError
 from isboot.network.bringup import configure
 from isboot.network.find import is_nic
+from isboot.network.kernel import Mark, unmarked
 from isboot.network.rtnetlink import Link, Rtnetlink
 from isboot.values import NicConfig
 
@@ -85,7 +86,13 @@ class Lease:
 
 
 def obtain(
-    nic: NicConfig, *, needs_root_path: bool, timeout_s: float, carrier_timeout_s: float, say: Say
+    nic: NicConfig,
+    *,
+    needs_root_path: bool,
+    timeout_s: float,
+    carrier_timeout_s: float,
+    say: Say,
+    mark: Mark = unmarked,
 ) -> Lease:
     """
     Ask for an address, on one NIC after the other where any will do.
@@ -94,6 +101,7 @@ def obtain(
     :param needs_root_path: leases without one are passed over while other NICs are left
     :param timeout_s: seconds for an answer
     :param carrier_timeout_s: seconds for a NIC with a carrier
+    :param mark: told of "nic" and "carrier"
     :raises NetworkError: no carrier, no answer (TRY_AGAIN), no busybox (UNAVAILABLE)
     """
     if not os.access(BUSYBOX, os.X_OK):
@@ -107,7 +115,8 @@ def obtain(
     second_best: Lease | None = None
     is_single = bool(nic.mac or nic.name)
     while True:
-        links = _ready(nic, carrier_timeout_s)
+        links = _ready(nic, carrier_timeout_s, mark)
+        mark("carrier", "")
         for link in links:
             left_s = int(min(round_s, max(TRY_S, give_up_at - time.monotonic())))
             found = replace(nic, mac=nic.mac or link.mac)
@@ -143,7 +152,7 @@ def keep(lease: Lease) -> Popen[bytes]:
     )
 
 
-def _ready(nic: NicConfig, timeout_s: float) -> list[Link]:
+def _ready(nic: NicConfig, timeout_s: float, mark: Mark) -> list[Link]:
     """Give the NICs that may be asked over, all up, once one of them has a carrier."""
     deadline = time.monotonic() + timeout_s
     with Rtnetlink() as kernel:
@@ -152,6 +161,8 @@ def _ready(nic: NicConfig, timeout_s: float) -> list[Link]:
             for link in links:
                 if not link.is_up:
                     kernel.set_up(link.ifindex)
+            if links:
+                mark("nic", ", ".join(link.name for link in links))
             ready = [link for link in links if link.has_carrier]
             if ready:
                 return ready
