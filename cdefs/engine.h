@@ -141,7 +141,7 @@ enum isboot_cause {
 	ISBOOT_CAUSE_ASYNC_LOGOUT = 8, /* async message 1: the target asks for a Logout */
 	ISBOOT_CAUSE_ASYNC_DROP = 9,   /* 2 and 3: it will drop the connection, Time2Wait is to be kept */
 	ISBOOT_CAUSE_REJECT = 10,
-	ISBOOT_CAUSE_LUN_CHANGED = 11, /* 05/25, 06/3F/03, 06/3F/0E: the LUN's identity is to be seen again */
+	ISBOOT_CAUSE_LUN_CHANGED = 11, /* 05/25, 06/2A/09, 06/3F/03, 06/3F/0E: the LUN is to be seen again */
 };
 
 struct isboot_loss {

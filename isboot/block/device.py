@@ -18,6 +18,7 @@ from isboot.block import features
 from isboot.block.parameters import Parameters
 from isboot.block.provisioning import Provisioning
 from isboot.errors import BlockError, ExitStatus
+from isboot.units import SECTOR_BYTES
 
 ANY_DEVICE = 0xFFFFFFFF
 NO_QUEUE = 0xFFFF
@@ -229,6 +230,19 @@ class Device:
     def end_recovery(self) -> None:
         """END_USER_RECOVERY: this process serves now; what was in flight comes again."""
         self._control.run("END_USER_RECOVERY", self.device_id, data=os.getpid())
+
+    def resize(self, capacity_bytes: int) -> bool:
+        """
+        UPDATE_SIZE: the disk has that size from now on. False where the kernel cannot (before 6.16).
+
+        :raises BlockError: it refused
+        """
+        info = ffi.new("struct isboot_ublk_device_info *")
+        self._control.run("GET_DEV_INFO", self.device_id, buffer=info, length=ffi.sizeof(info[0]))
+        if not info.flags & lib.ISBOOT_UBLK_F_UPDATE_SIZE:
+            return False
+        self._control.run("UPDATE_SIZE", self.device_id, data=capacity_bytes // SECTOR_BYTES)
+        return True
 
     def stop(self) -> None:
         """STOP_DEV: the disk goes. Lanes must serve until it returns."""

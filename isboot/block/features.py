@@ -31,6 +31,7 @@ FEATURES = (
         True,
         "what was in flight comes again instead of failing",
     ),
+    Feature("UPDATE_SIZE", lib.ISBOOT_UBLK_F_UPDATE_SIZE, "6.16", False, "a LUN that grows is seen at once"),
     Feature("CMD_IOCTL_ENCODE", lib.ISBOOT_UBLK_F_CMD_IOCTL_ENCODE, "6.4", True, "the opcodes we use"),
 )
 

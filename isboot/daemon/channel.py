@@ -53,6 +53,13 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
+class Grown:
+    """The disk is larger than it was, and the kernel knows."""
+
+    facts: LunFacts
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """
     The sender ends because of this.
@@ -110,7 +117,7 @@ class Request:
     word: str
 
 
-Message = Live | Others | Connected | Failed | Refused | Done | Request
+Message = Live | Others | Connected | Grown | Failed | Refused | Done | Request
 
 
 class Channel:

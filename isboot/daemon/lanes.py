@@ -47,6 +47,7 @@ class LaneThread:
     :param first_tag: where its tags begin among those of all lanes
     :param depth: how many they are: of all ublk queues it serves
     :param report: called on the lane's thread with what the launcher should know
+    :param on_growth: called on the lane's thread when the LUN is larger than it was
     :param on_end: called on the lane's thread when it can serve no more
     """
 
@@ -62,6 +63,7 @@ class LaneThread:
         shared: Shared,
         log: Log,
         report: Callable[[Message], None],
+        on_growth: Callable[[LunFacts], None],
         on_end: Callable[[LaneThread], None],
     ) -> None:
         self.index = index
@@ -72,6 +74,7 @@ class LaneThread:
         self._portals = shared.portals
         self._log = log
         self._report = report
+        self._on_growth = on_growth
         self._on_end = on_end
         policy = config.policy
         offered = provisioning.from_lun(facts)
@@ -128,6 +131,10 @@ class LaneThread:
         self._is_stopping.set()
         self.lane.stop(drain=False)
 
+    def expect(self, facts: LunFacts) -> None:
+        """Hold the next login to this."""
+        self._facts = facts
+
     def expect_shutdown(self, *, is_near: bool) -> None:
         """
         A shutdown has begun: with every path down for so long I/O fails, so that power-off ends.
@@ -183,6 +190,8 @@ class LaneThread:
                 return
             self.lane.attach(self.attached.session)
             self.announce()
+            if self.attached.facts.capacity_blocks > self._facts.capacity_blocks:
+                self._on_growth(self.attached.facts)
             reason, loss = self.lane.run()
             if reason == Reason.ABANDONED:
                 self.is_abandoned = True

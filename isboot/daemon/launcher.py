@@ -13,13 +13,13 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from isboot import __version__
 from isboot._engine import lib
 from isboot.daemon import armour, channel, heritage, status, worker
-from isboot.daemon.channel import Channel, Connected, Done, Failed, Live, Others, Refused, Request
+from isboot.daemon.channel import Channel, Connected, Done, Failed, Grown, Live, Others, Refused, Request
 from isboot.daemon.control import Client, Server
 from isboot.daemon.interrupts import Interrupts, Terminal
 from isboot.daemon.log import Level, Log
@@ -276,6 +276,11 @@ class Launcher:
             is_last = child.role == "standby" and self._is_finishing
             if is_last or (child.role == "worker" and self._live is None):
                 self._failure = message
+        elif isinstance(message, Grown) and self._live is not None:
+            self._live = replace(self._live, facts=message.facts)
+            if self._standby is not None and not self._standby.is_dead:
+                # the next one is born with what is true now
+                signal.pidfd_send_signal(self._standby.pidfd, signal.SIGKILL)
         elif isinstance(message, Others):
             if self.companions is not None:
                 self.companions.send(message)

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from isboot.daemon.channel import (
     Channel,
     Done,
     Failed,
+    Grown,
     Live,
     Message,
     Others,
@@ -74,6 +75,7 @@ class Worker:
         self._control: Control | None = None
         self._channel = task.channel
         self._live: Live | None = None
+        self._grown: LunFacts | None = None  #: the LUN, larger than the disk is
 
     # --- the two ways to begin ---
 
@@ -249,6 +251,7 @@ class Worker:
                 task.shared,
                 task.log,
                 self._report,
+                self._on_growth,
                 self._on_end,
             )
             lane.start()
@@ -262,6 +265,10 @@ class Worker:
 
     def _report(self, message: Message) -> None:
         self._channel.send(message)
+
+    def _on_growth(self, facts: LunFacts) -> None:
+        self._grown = facts
+        os.eventfd_write(self._wake_fd, 1)
 
     def _on_end(self, _lane: LaneThread) -> None:
         os.eventfd_write(self._wake_fd, 1)
@@ -281,6 +288,7 @@ class Worker:
             if self._wake_fd in ready:
                 os.eventfd_read(self._wake_fd)
                 self._check_lanes()
+                self._pass_growth_on()
                 if all(lane.is_abandoned for lane in self._lanes):
                     self._remove()
                     self._channel.send(Done("gone"))
@@ -305,11 +313,15 @@ class Worker:
 
     def _greet(self) -> None:
         """Tell the launcher what it may not know yet, and leave it for one that comes later."""
-        task, live = self._task, self._live
+        live = self._live
         assert live is not None  # noqa: S101 - set before the first call
         self._channel.send(live)
         for lane in self._lanes:
             lane.announce()
+        self._leave_word(live)
+
+    def _leave_word(self, live: Live) -> None:
+        task = self._task
         if task.config.is_boot:
             pid = os.getpid()
             left = heritage.Heritage(
@@ -320,6 +332,34 @@ class Worker:
             except OSError as error:
                 # a full /run must not end the disk; a launcher that dies now will not be replaced
                 task.log.say(f"leaving word for a later launcher: {error.strerror}", Level.WARNING)
+
+    def _pass_growth_on(self) -> None:
+        """
+        Tell the kernel that the disk is larger.
+
+        Where it cannot hear it, the size is kept to: a LUN that goes back to it is no other disk.
+        """
+        found, self._grown = self._grown, None
+        device, live = self._device, self._live
+        if found is None or device is None or live is None:
+            return
+        log = self._task.log
+        text = f"{device.name}: the LUN has grown to {found.capacity_blocks} blocks: {_size(found)}"
+        try:
+            is_done = device.resize(found.capacity_blocks * found.block_size_bytes)
+        except IsbootError as error:
+            log.say_once("growth", f"{text}; {error.message}", Level.WARNING)
+            return
+        if not is_done:
+            later = "Linux before 6.16 shows that after the next boot, or after detach and attach"
+            log.say_once("growth", f"{text}; {later}", Level.WARNING)
+            return
+        log.say(text, Level.NOTICE)
+        for lane in self._lanes:
+            lane.expect(found)
+        self._live = replace(live, facts=found)
+        self._channel.send(Grown(found))
+        self._leave_word(self._live)
 
     def _check_lanes(self) -> None:
         for lane in self._lanes:

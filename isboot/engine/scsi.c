@@ -162,6 +162,8 @@ static const struct {
 	{ CHECK, ILLEGAL_REQUEST, 0x25, ANY, ANY, { .verdict = VERDICT_LUN_CHANGED } },
 	{ CHECK, UNIT_ATTENTION, 0x3f, 0x03, ANY, { .verdict = VERDICT_LUN_CHANGED } },
 	{ CHECK, UNIT_ATTENTION, 0x3f, 0x0e, ANY, { .verdict = VERDICT_LUN_CHANGED } },
+	/* its capacity: what is larger is passed on, what shrank is not to be written to; both rare */
+	{ CHECK, UNIT_ATTENTION, 0x2a, 0x09, ANY, { .verdict = VERDICT_LUN_CHANGED } },
 	/* a target that does not know the command has no cache to write back */
 	{ CHECK, ILLEGAL_REQUEST, 0x20, ANY, ISBOOT_FLUSH, { .verdict = VERDICT_DONE } },
 	{ CHECK, ILLEGAL_REQUEST, 0x20, ANY, ANY, FAIL(-EOPNOTSUPP) },

@@ -61,7 +61,7 @@ PASSING = [
     (TASK_SET_FULL, b""),
     (0x40, b""),
     (CHECK_CONDITION, sense(6, 0x29, 0)),
-    (CHECK_CONDITION, sense(6, 0x2A, 9)),
+    (CHECK_CONDITION, sense(6, 0x2A, 1)),
     (CHECK_CONDITION, sense(6, 0x3F, 1)),
     (CHECK_CONDITION, sense(6, 0x38, 7)),
     (CHECK_CONDITION, sense(6, 0x29, 1, descriptor=True)),
@@ -168,7 +168,9 @@ def test_a_target_that_knows_no_flush_has_nothing_to_flush() -> None:
         assert done.result(0) == 0
 
 
-@pytest.mark.parametrize("sense_data", [sense(5, 0x25, 0), sense(6, 0x3F, 3), sense(6, 0x3F, 0x0E)])
+@pytest.mark.parametrize(
+    "sense_data", [sense(5, 0x25, 0), sense(6, 0x3F, 3), sense(6, 0x3F, 0x0E), sense(6, 0x2A, 9)]
+)
 def test_a_lun_that_is_gone_or_changed_ends_the_session(sense_data: bytes) -> None:
     """Its identity has to be looked at again before anything is written to it."""
     agreed = session()
