@@ -321,6 +321,9 @@ class Launcher:
             self._close(child)
             if self._is_finishing:
                 self._end_with(f"ending the device: process {child.pid} ended ({how})")
+            elif how == "by itself" and self._worker is not None and self._worker.is_dead:
+                self.log.say("the device went with its worker: nothing is left to keep", Level.WARNING)
+                self._end_with("the device is gone")
             else:
                 self.log.say(f"standby {child.pid} ended ({how}): another is made", Level.WARNING)
                 # one that cannot live is not made in a tight loop
@@ -482,6 +485,6 @@ def _reap(child: Child) -> str:
         result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
     except ChildProcessError:
         return "adopted"  # not our fork: init reaps it
-    if result is None or result.si_code == os.CLD_EXITED:
-        return "by itself"
-    return f"signal {result.si_status}"
+    if result is None or result.si_code != os.CLD_EXITED:
+        return f"signal {result.si_status if result else 0}"
+    return f"exit status {result.si_status}" if result.si_status else "by itself"

@@ -18,13 +18,18 @@ _INQUIRY_BYTES = 36
 
 
 def list_luns(control: Control) -> list[bytes]:
-    """Give the LUNs the target reports, 8 bytes each; an empty list where it does not say."""
+    """
+    Give the LUNs the target reports, 8 bytes each; an empty list where it does not say.
+
+    Sorted: LIO lists them in the order they were made in, and disks are to have the same numbers on every
+    boot.
+    """
     # LUN 0 answers whether there is one or not (SAM-5 §4.7.4), and tgt lists by no other.  Where it does
     # not, the well-known logical unit is there for this; and any LUN may answer (SPC-4 §6.33).
     for lun in dict.fromkeys((bytes(_LUN_BYTES), WELL_KNOWN_REPORT_LUNS, control.session.lun)):
         found = _report(control, lun)
         if found is not None:
-            return found
+            return sorted(set(found))
     return []
 
 

@@ -22,8 +22,10 @@ def asked(target: FakeTarget) -> list[str]:
     return [one.lun.hex()[:4] for one in target.received(ScsiCommand) if one.cdb[0] == REPORT_LUNS]
 
 
-def test_luns_of_every_form_are_listed_in_the_targets_order() -> None:
+def test_luns_of_every_form_are_listed_in_one_order() -> None:
     with FakeTarget(luns={LUN_1: Disk(), EXTENDED: Disk()}) as target, session_with(target) as control:
+        answer = (16).to_bytes(4, "big") + bytes(4) + EXTENDED + LUN_1
+        target.alter(DataIn, lambda message: replace(message, data=answer))
         assert inventory.list_luns(control) == [LUN_1, EXTENDED]
         assert asked(target) == ["0000"]
 
