@@ -15,13 +15,14 @@ from tests.vm.guest import Guest
 from tests.vm.kernel import KERNELS
 from tests.vm.lio import Lio
 from tests.vm.rig import Rig
-from tests.vm.target import Account
+from tests.vm.target import Account, Lun
 
 pytestmark = pytest.mark.guest
 
 ALICE = ["alice", "alice-has-a-secret"]
 MUTUAL = [*ALICE, "disk", "the-disk-has-another"]
 ACCOUNTS = (Account(*ALICE), Account("disk", "the-disk-has-another", is_outgoing=True))
+MOVED = "iqn.2026-11.org.example:moved"
 INITIATOR = "iqn.2026-11.org.example:guest"
 WORDS = Policy().chap_algorithms
 
@@ -39,6 +40,7 @@ def test_lio_authenticates_and_a_changed_secret_stops_a_disk_until_it_is_right_a
     digests_are_done_where_it_insists(guest, target)
     if kernel_label == next(iter(KERNELS)) or request.config.getoption("--all"):
         a_disk_waits_for_a_secret_that_changed(guest, target)
+        who_takes_over_finds_a_disk_that_moved(rig, guest)
 
 
 def log_in(guest: Guest, target: Lio, logins: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -94,10 +96,33 @@ def a_disk_waits_for_a_secret_that_changed(guest: Guest, target: Lio) -> None:
     write = guest.channel.start("dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct", 60)
     line = "authentication failure (class 2, detail 1); trying again, up to 30 s apart"
     guest.qemu.wait_for(re.escape(line), 20)
-    time.sleep(3)
+    time.sleep(2)
     assert 1 < refusals(guest) - before < 7  # after 0, 0.2, 0.5, 1, 2 seconds, and so on
     target.add_account(Account(*ALICE))
     assert write.wait()[0] == 0
+
+
+def who_takes_over_finds_a_disk_that_moved(rig: Rig, guest: Guest) -> None:
+    """A permanent redirection, the old place gone, the worker that followed it killed."""
+    disk = Lun(rig.empty_disk(16, "moved.img"), parameters={"scsi_sn": "moved"})
+    there = rig.target(disk, name=MOVED, port=3261)
+    here = rig.target(disk, name=MOVED)
+    for key, value in (("Address", rig.network().address(0)), ("Port", "3261"), ("Reason", "Permanent")):
+        here.set_parameter(f"Redirect{key}", value)
+    run = guest.channel.run
+    device = run(f"python3 -m isboot attach --initiator {INITIATOR} {here.url()}", 60).output.strip()
+    here.kill()
+    guest.channel.kill(status(guest, device)["worker_pid"])
+    run(f"dd if=/dev/zero of={device} bs=4k count=1 oflag=direct", 60)
+    row = status(guest, device)
+    assert row["worker_replacements"] == 1
+    assert row["lanes"][0]["portal"] == there.url().split("/")[2]
+
+
+def status(guest: Guest, device: str) -> dict[str, Any]:
+    said = json.loads(guest.channel.run("python3 -m isboot status --json", 60).output)
+    row: dict[str, Any] = next(row for row in said["devices"] if f"/dev/{row['device']}" == device)
+    return row
 
 
 def refusals(guest: Guest) -> int:
