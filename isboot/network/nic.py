@@ -50,6 +50,7 @@ def step(kernel: Kernel, wanted: Wanted, places: Places, done: Done) -> NicState
         names = vlan.names_of(hardware, nic.vlan, link)
         written = keep_managers_away(places.run, macs, names, has_vlan=bool(nic.vlan))
         done.changes += ["drop-in"] * written
+        done.changes += ["name servers"] * resolver.hand_over(places.run, nic, hardware.mac, names[-1])
     if hardware.master:
         kernel.release(hardware.ifindex)
         done.changes.append("taken out of " + _name(links, hardware.master))
@@ -73,8 +74,6 @@ def step(kernel: Kernel, wanted: Wanted, places: Places, done: Done) -> NicState
         address.put_link_local(kernel, link, wanted.portals, done)
         routed = _with_router(kernel, wanted, link, done)
         _put_routes(kernel, link, plan_routes(routed, wanted.portals, link.ifindex), done)
-    if places.run is not None and nic.address is not None:
-        done.changes += ["name servers"] * resolver.hand_over(places.run, nic, hardware.mac, link.name)
     done.reach("address", str(nic.address or "none"))
     return NicState(
         mac=nic.mac or hardware.mac,

@@ -1,7 +1,8 @@
 """Finding the NIC and bringing it up, against a kernel made of lists."""
 
 import errno
-from ipaddress import ip_interface
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import pytest
@@ -288,6 +289,14 @@ def test_vlan_beside_a_link_of_its_name_gets_one_of_ours() -> None:
 def test_vlan_of_any_name_is_taken_as_it_is() -> None:
     storage = make_link(7, "storage", kind="vlan", lower=2, vlan=5)
     assert run(FakeKernel(make_link(2, "eth0"), storage), make_nic(vlan=5)).name == "storage"
+
+
+def test_name_servers_are_handed_over_before_the_cable_is_there(tmp_path: Path) -> None:
+    nic = replace(make_nic(vlan=5), dns=(ip_address("192.0.2.53"),))
+    with pytest.raises(NetworkError, match="carrier"):
+        run(FakeKernel(make_link(2, "eth0", flags=IFF_UP)), nic, root=tmp_path)
+    assert (tmp_path / "systemd/resolved.conf.d/50-isboot-525400123456.conf").exists()
+    assert (tmp_path / "resolvconf/interface/eth0.5.isboot").exists()
 
 
 # --- MTU
