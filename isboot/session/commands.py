@@ -32,6 +32,7 @@ COMMANDS = (
     Command("TEST UNIT READY", 0x00, "SPC-4 §6.47"),
     Command("INQUIRY", 0x12, "SPC-4 §6.6", allocation_offset=3, allocation_bytes=2),
     Command("MODE SENSE(6)", 0x1A, "SPC-4 §6.13", allocation_offset=4, allocation_bytes=1),
+    Command("START STOP UNIT", 0x1B, "SBC-3 §5.20"),
     Command("READ CAPACITY(10)", 0x25, "SBC-3 §5.15"),
     Command("MODE SENSE(10)", 0x5A, "SPC-4 §6.14", allocation_offset=7, allocation_bytes=2),
     Command("PERSISTENT RESERVE IN", 0x5E, "SPC-4 §6.15", allocation_offset=7, allocation_bytes=2),
@@ -95,6 +96,11 @@ def build(name: str, allocation: int = 0, fields: dict[int, int] | None = None) 
         end = row.allocation_offset + row.allocation_bytes
         cdb[row.allocation_offset : end] = allocation.to_bytes(row.allocation_bytes, "big")
     return bytes(cdb)
+
+
+def start_unit() -> bytes:
+    """START STOP UNIT: start, and answer before it is done (START, IMMED)."""
+    return build("START STOP UNIT", fields={1: 0x01, 4: 0x01})
 
 
 def synchronize_cache() -> bytes:

@@ -25,6 +25,7 @@ class _Patience:
     ends_at: float
     unit_attentions: int = MAX_UNIT_ATTENTIONS
     told_at: float = -math.inf
+    has_started: bool = False
 
 
 def ask(
@@ -32,6 +33,8 @@ def ask(
 ) -> Answer:
     """
     Run a command; repeat it past unit attentions, BUSY, TASK SET FULL, "becoming ready" and ALUA transitions.
+
+    A LUN that is stopped is started, once, as Linux' own disk driver does.
 
     :param name: of the command, for messages
     :return: GOOD, or a status that repeating does not change
@@ -46,6 +49,11 @@ def ask(
             patience.unit_attentions -= 1
             if patience.unit_attentions > 0:
                 continue
+        elif found is not None and found.is_stopped and not patience.has_started:
+            patience.has_started = True
+            control.say(f"LUN {format_lun(control.session.lun)} is stopped: starting it (START STOP UNIT)")
+            control.execute(commands.start_unit(), lun=lun)
+            continue
         elif answer.status in (commands.BUSY, commands.TASK_SET_FULL) or (found and found.is_becoming_ready):
             if time.monotonic() < patience.ends_at:
                 _tell(control, answer, patience, began)

@@ -91,6 +91,11 @@ class Sense:
         )
 
     @property
+    def is_stopped(self) -> bool:
+        """Say whether it waits for somebody to start it: initializing command required."""
+        return self.triple == (NOT_READY, 0x04, 0x02)
+
+    @property
     def is_about_ports(self) -> bool:
         """Say whether another port may lead to the LUN: ALUA transition, standby, unavailable."""
         return self.key == NOT_READY and self.code == 0x04 and self.qualifier in (0x0A, 0x0B, 0x0C)

@@ -8,9 +8,11 @@ from isboot.errors import ExitStatus, SessionError
 from isboot.session import lun, patience
 from isboot.session.control import Control
 from isboot.session.pdu import ScsiCommand
-from tests.fakes.disk import fixed_sense
+from tests.fakes.disk import Answer, fixed_sense
 from tests.fakes.target import FakeTarget, raw_sense, sense
 from tests.session.sessions import connected, log_in, path_to
+
+START_STOP_UNIT = 0x1B
 
 
 def lines_of(target: FakeTarget) -> list[str]:
@@ -44,6 +46,29 @@ def test_how_far_it_is_is_said_again_and_again(monkeypatch: pytest.MonkeyPatch) 
             target.on(ScsiCommand, raw_sense(bytes(data)))
         said = lines_of(target)
     assert ["25% done" in said[0], "75% done" in said[1], len(said)] == [True, True, 2]
+
+
+def test_a_lun_that_is_stopped_is_started_once() -> None:
+    stopped = sense(2, 4, 2)
+    with FakeTarget(unit_attentions=[]) as target:
+        target.disk.answers[START_STOP_UNIT] = lambda cdb: Answer()
+        target.on(ScsiCommand, stopped, times=1)
+        target.on(ScsiCommand, sense(2, 4, 1), times=1, skip=1)
+        said = lines_of(target)
+        cdbs = [command.cdb for command in target.received(ScsiCommand)]
+    assert [cdb[0] for cdb in cdbs] == [0, START_STOP_UNIT, 0, 0]
+    assert (cdbs[1][1], cdbs[1][4]) == (1, 1)  # IMMED, START
+    assert said[0] == "LUN 1 is stopped: starting it (START STOP UNIT)"
+    assert "in process of becoming ready" in said[1]
+
+
+def test_a_lun_that_stays_stopped_is_refused() -> None:
+    with FakeTarget(unit_attentions=[]) as target:
+        target.on(ScsiCommand, sense(2, 4, 2), times=None)
+        with pytest.raises(SessionError, match="initializing command required") as caught:
+            lines_of(target)
+        assert len(target.received(ScsiCommand)) == 3
+    assert caught.value.exit_status is ExitStatus.UNAVAILABLE
 
 
 def test_a_unit_attention_is_no_wait() -> None:
