@@ -22,6 +22,9 @@ from pathlib import Path
 LEFT_OUT = ("isboot.trace", "isboot.bpf", "isboot.commands.bench", "isboot.commands.trace")
 #: modules the interpreter asks for by itself, or the C parts by name
 ALSO = ("encodings.idna", "encodings.latin_1", "encodings.ascii", "_cffi_backend", "traceback", "linecache")
+#: modules Python does without: OpenSSL's hashes bring libcrypto and libzstd, 7 MiB that would be locked in
+#: memory, and take 10 ms of the start; Python's own are as good
+WITHOUT = ("_hashlib",)
 #: programs a boot may start, if they are installed: udhcpc, for netroot=dhcp (isboot.network.lease.BUSYBOX)
 PROGRAMS = (Path("/usr/bin/busybox"),)
 
@@ -52,6 +55,7 @@ def imports_of(source: Path) -> set[str]:
 
 
 def import_all(package: Path) -> None:
+    sys.modules.update(dict.fromkeys(WITHOUT))  # None: their import fails, as it will in the boot
     names = isboot_modules(package)
     wanted = set(ALSO)
     for name in names:
