@@ -121,20 +121,23 @@ def with_variables(store: bytes, variables: Sequence[tuple[str, uuid.UUID, int, 
     return bytes(new)
 
 
-def variables(initiator: str, attempts: Sequence[Attempt], command_line: str) -> bytes:
-    r"""
-    Give OVMF's variables for these attempts, tried in this order, and a boot of \vmlinuz from what they find.
+def variables(
+    initiator: str, attempts: Sequence[Attempt], file: str = r"\EFI\BOOT\BOOTX64.EFI", command_line: str = ""
+) -> bytes:
+    """
+    Give OVMF's variables for these attempts, tried in this order, and a boot from what they find.
 
-    :param command_line: the kernel's
+    :param file: what is booted: the boot loader of a disk, if nothing else is said
+    :param command_line: for that file
     """
     packed = [attempt.packed(index) for index, attempt in enumerate(attempts, 1)]
     for index in range(len(attempts) + 1, ATTEMPTS + 1):
         name = f"Attempt {index}".encode()
         packed.append(struct.pack("<17xB8x12s", index, name).ljust(ATTEMPT_BYTES, b"\0"))  # disabled
-    path = "\\vmlinuz\0".encode("utf-16le")
+    path = f"{file}\0".encode("utf-16le")
     # UEFI 2.10 §10.3.5.4: a media device path of a file, in its short form without a disk before it
     device_path = struct.pack("<BBH", 4, 4, 4 + len(path)) + path + struct.pack("<BBH", 0x7F, 0xFF, 4)
-    option = struct.pack("<IH", 1, len(device_path)) + "linux\0".encode("utf-16le") + device_path
+    option = struct.pack("<IH", 1, len(device_path)) + "iSCSI\0".encode("utf-16le") + device_path
     return with_variables(
         OVMF_VARS.read_bytes(),
         [
@@ -196,7 +199,7 @@ def quick_guest(
         f"initrd=\\initramfs.img console=ttyS0 panic=-1 net.ifnames=0 tsc=reliable rig.nics={network.nics}"
     )
     store = directory / "variables.fd"
-    store.write_bytes(variables(initiator, attempts, f"{words} rig.net=tap"))
+    store.write_bytes(variables(initiator, attempts, r"\vmlinuz", f"{words} rig.net=tap"))
     machine = Machine(
         firmware="uefi",
         variables=store,
