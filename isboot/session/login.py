@@ -100,7 +100,7 @@ def offers_of(policy: Policy, *, is_discovery: bool = False) -> dict[str, str]:
     offers["InitialR2T"] = "Yes" if policy.initial_r2t else "No"
     offers["ImmediateData"] = "Yes" if policy.immediate_data else "No"
     # A digest the policy asks for is offered alone: a list with None in it invites a downgrade.  One it does
-    # not ask for is there for targets that insist (LIO with HeaderDigest=CRC32C refuses a lone None).
+    # not ask for is there for targets that insist on it.
     for name, is_wanted in (("HeaderDigest", policy.header_digest), ("DataDigest", policy.data_digest)):
         if is_wanted:
             offers[name] = "CRC32C"

@@ -110,6 +110,14 @@ def test_an_enormous_segment_is_refused_before_it_is_read() -> None:
         log_in(sock, path_to(FakeTarget()))
 
 
+def test_a_short_segment_that_is_offered_holds_after_the_login_only() -> None:
+    account = replace(ACCOUNT, challenge=bytes(range(256)) * 4)  # more than 2 KiB of text
+    with FakeTarget(account=account) as target, connected(target) as sock:
+        path = path_to(target, credentials=ALICE)
+        session = log_in(sock, path, Policy(max_recv_data_segment_length_bytes=512))
+    assert session.max_recv_data_segment_length_bytes == 512
+
+
 def test_a_pdu_of_another_kind_is_refused() -> None:
     with FakeTarget() as target, connected(target) as sock:
         target.alter(LoginResponse, lambda response: pdu.NopIn())
