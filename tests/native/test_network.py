@@ -153,6 +153,15 @@ def test_gateway_outside_the_prefix_is_accepted(other_machine: Namespace, gatewa
     assert (route["gateway"], route["flags"]) == (gateway, ["onlink"])
 
 
+def test_gateway_that_can_be_none_is_told(other_machine: Namespace) -> None:
+    with pytest.raises(NetworkError) as caught:
+        run(make_nic(gateway="192.0.2.255"), "198.51.100.9")  # the network's broadcast address
+    assert caught.value.message.startswith(
+        "adding the route to 198.51.100.9/32 via 192.0.2.255 on v0: Invalid argument"
+    )
+    assert "do address, prefix and gateway of the NIC fit together" in caught.value.hint
+
+
 def test_default_route_of_a_manager_stays_first(other_machine: Namespace) -> None:
     ip("link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
     ip("link", "set", "lan0", "up")
@@ -316,6 +325,15 @@ def test_mtu_beyond_the_range_is_refused_and_the_boot_goes_on(
     assert said == [
         f"setting the MTU of v0 to {mtu_bytes}: it takes {least} to 65535 bytes; it stays at 1500"
     ]
+
+
+def test_vlan_without_a_free_name_is_told(other_machine: Namespace) -> None:
+    for taken in ("v0.5", "isboot.5"):
+        ip("link", "add", taken, "type", "bridge")
+    with pytest.raises(NetworkError) as caught:
+        run(replace(make_nic(), vlan=5))
+    assert caught.value.message == "adding VLAN 5 to v0: the kernel made no such link"
+    assert "taken by another link" in caught.value.hint
 
 
 def test_kernel_without_vlans_exits_69(other_machine: Namespace) -> None:

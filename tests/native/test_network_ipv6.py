@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv6Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from pathlib import Path
 
 import pytest
@@ -222,3 +222,58 @@ def test_router_in_the_place_of_another_is_taken(router: Namespace) -> None:
     configure(NIC, [Portal(FAR)], carrier_timeout_s=10, dropins_root=None)
     (route,) = ip("-j", "-6", "route", "show", FAR)
     assert route["gateway"] == "fe80::2"
+
+
+def slow_detection(name: str = "v0") -> None:
+    """Let duplicate detection take half a minute."""
+    Path(f"/proc/sys/net/ipv6/conf/{name}/dad_transmits").write_text("30")
+
+
+def test_address_that_stays_tentative_is_told(router: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bringup, "DUPLICATE_DETECTION_S", 0.05)
+    slow_detection()
+    ip("link", "set", "v0", "up")
+    ip("address", "add", str(SLAAC), "dev", "v0")
+    with pytest.raises(NetworkError) as caught:
+        configure(NIC, [], carrier_timeout_s=10, dropins_root=None)
+    assert caught.value.message == (
+        f"setting {SLAAC} on v0: it stays tentative for 0.05 s, another machine may use it"
+    )
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+
+
+class Thief(Rtnetlink):
+    """The kernel, and a program that removes every address at once."""
+
+    def put_address(self, ifindex: int, interface: IPv6Interface | IPv4Interface) -> None:
+        super().put_address(ifindex, interface)
+        self.remove_address(ifindex, interface)
+
+
+def test_address_that_somebody_removes_at_once_is_told(
+    router: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringup, "DUPLICATE_DETECTION_S", 0.05)
+    with Thief() as kernel:
+        (fault,) = bring_up_with(kernel, NIC)
+    assert fault.message == f"setting {SLAAC} on v0: it is gone again after 0.05 s"
+
+
+def test_link_local_address_that_stays_tentative_is_told(
+    router: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringup, "DUPLICATE_DETECTION_S", 0.05)
+    slow_detection()
+    with pytest.raises(NetworkError) as caught:
+        configure(NIC, [Portal(ROUTER)], carrier_timeout_s=10, dropins_root=None)
+    assert caught.value.message == ("waiting for the link-local address of v0: still tentative after 0.05 s")
+
+
+def test_link_local_address_of_another_machine_is_told(router: Namespace) -> None:
+    own = "fe80::5054:ff:fe12:3456"
+    with router.entered():
+        ip("address", "add", f"{own}/64", "dev", "v1", "nodad")
+    with pytest.raises(NetworkError) as caught:
+        configure(NIC, [Portal(ROUTER)], carrier_timeout_s=10, dropins_root=None)
+    assert caught.value.message == (f"waiting for the link-local address of v0: another machine has {own}")
+    assert caught.value.exit_status is ExitStatus.TRY_AGAIN
