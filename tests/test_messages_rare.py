@@ -9,6 +9,7 @@ import math
 import os
 import resource
 import socket
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,8 +21,11 @@ from typing import Any
 import pytest
 from isboot._engine import ffi, lib
 
+from isboot import boot as story
 from isboot.block import device, udev
-from isboot.daemon import worker
+from isboot.commands import boot
+from isboot.config import cmdline
+from isboot.daemon import log, timeline, worker
 from isboot.daemon.channel import Channel
 from isboot.daemon.launcher import Child, Launcher
 from isboot.daemon.log import Log
@@ -221,6 +225,21 @@ def test_a_root_that_does_not_come_is_told_with_every_step(capsys: pytest.Captur
     assert "boot waits at block: waiting for the root file system on ublkb0: none after 60 s" in said
     assert "isboot:   root     FAILED" in said
     assert made._root_late_at == math.inf
+
+
+def test_a_boot_by_another_user_than_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = cmdline.parse
+    words = (
+        "netroot=iscsi:192.0.2.1:::1:iqn.2001-04.com.example:d rd.iscsi.initiator=iqn.2001-04.com.example:h"
+    )
+    monkeypatch.setattr(cmdline, "parse", lambda _: parse(words))
+    monkeypatch.setattr(story, "find_table", lambda _: [])
+    monkeypatch.setattr(timeline.Timeline, "of_boot", timeline.Timeline)
+    monkeypatch.setattr(log, "_open_kmsg", lambda: -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(IsbootError, match="booting: not permitted") as caught:
+        boot.run(Namespace(dry_run=False, adopt=False))
+    assert (caught.value.exit_status, caught.value.hint) == (ExitStatus.NOT_PERMITTED, "run it as root")
 
 
 def test_a_boot_without_a_path_ends() -> None:

@@ -169,7 +169,9 @@ def draw(document: dict[str, Any]) -> list[str]:
         lines.append(f"{row} {step['words']}".rstrip())
         if step["failures"]:
             last = step["failures"][-1]["message"]
-            lines.append(f"{'':17}{len(step['failures'])} attempts failed before, the last one: {last}")
+            count = len(step["failures"])
+            attempts = "an attempt" if count == 1 else f"{count} attempts"
+            lines.append(f"{'':17}{attempts} failed before{', the last one' * (count > 1)}: {last}")
     for failure in document["failures"]:
         lines.append(f"{LABELS[failure['step']]:9}{failure['at_s']:8.2f}  FAILED: {failure['message']}")
     return [*lines, "", *_sums(document)]
