@@ -94,9 +94,11 @@ def _without_address(table: IbftTable) -> Iterable[str]:
 
 
 def _has_heap_at_end(table: IbftTable) -> bool:
-    # The initiator's name is the first string it writes, so the name's NUL is the table's last byte.
+    # The initiator's name is the first string it writes, so the name's NUL is the table's last byte, and the
+    # names of targets lie before it.
     name = table.initiator.name.encode() if table.initiator else b""
-    return bool(name) and table.raw.endswith(name + b"\0")
+    has_others = any(target.name for target in table.targets)
+    return bool(name) and has_others and table.raw.endswith(name + b"\0")
 
 
 def _mapped_zero(table: IbftTable) -> Iterable[str]:

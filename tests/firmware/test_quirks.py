@@ -18,6 +18,7 @@ from tests.firmware.tables import INITIATOR, NIC, PROPERTY, TABLE, TARGET, table
 
 DATA = Path("tests/data/ibft")
 PLAIN = replace(TABLE, oem_id="VENDOR", oem_table_id="TEST")
+IQN = "iqn.2001-04.com.example:"
 SECOND = replace(TARGET, index=1, header_index=1, boot_selected=False, flags=1, ip=ip_address("10.0.2.9"))
 UNFLAGGED = {"flags": 0, "valid": False, "boot_selected": False}
 SELECTED = {"flags": 2, "valid": False, "boot_selected": True}
@@ -101,6 +102,10 @@ ABSENT: list[tuple[str, Callable[[], IbftTable]]] = [
     ("no-ipv6", lambda: read(targets(replace(TARGET, ip=None)))),
     ("fixed-length", lambda: read(replace(PLAIN, length=2048))),
     ("heap-down", lambda: read(PLAIN)),
+    (
+        "heap-down",
+        lambda: read(replace(PLAIN, targets=(), initiator=replace(INITIATOR, name=f"{IQN}{'x' * 7}"))),
+    ),
     ("heap-overlap", edk2),
     ("mapped-zero", lambda: read(PLAIN)),
     ("no-failover", lambda: read(replace(targets(TARGET, SECOND), control=control(2, flags=1)))),
