@@ -20,7 +20,7 @@ from isboot.network.find import called, find_nic, no_such_nic, read_hardware
 from isboot.network.kernel import Done, Kernel, NotYetError, Places, Wanted
 from isboot.network.plan import DEFAULT_ROUTE_METRIC, PlannedRoute, needs_router, plan_routes
 from isboot.network.rtnetlink import Link
-from isboot.values import IpInterface, NicConfig, NicState
+from isboot.values import NicConfig, NicState
 
 
 def step(kernel: Kernel, wanted: Wanted, places: Places, done: Done) -> NicState:
@@ -64,10 +64,10 @@ def step(kernel: Kernel, wanted: Wanted, places: Places, done: Done) -> NicState
         vlan.put_mtu(kernel, link, wanted.mtu_bytes, version, done)
     else:
         link = hardware
-    if nic.address is not None:  # before it is up: the kernel would make addresses of its own at once
-        _put_sysctls(kernel, wanted, link, nic.address, places, done)
+    # before it is up: the kernel would make addresses of its own at once
+    _put_sysctls(kernel, wanted, link, links, places, done)
     _set_up(kernel, link, done)
-    _need_carrier(kernel, link)
+    _need_carrier(kernel, link, is_fresh=not done.changes)
     done.reach("carrier", "")
     if nic.address is not None:
         address.put(kernel, link, nic.address, done)
@@ -108,9 +108,12 @@ def _set_up(kernel: Kernel, link: Link, done: Done) -> None:
 
 
 def _put_sysctls(
-    kernel: Kernel, wanted: Wanted, link: Link, own: IpInterface, places: Places, done: Done
+    kernel: Kernel, wanted: Wanted, link: Link, links: Sequence[Link], places: Places, done: Done
 ) -> None:
-    others = sysctls.neighbours(kernel.links(), kernel.addresses(), link, own)
+    own = wanted.nic.address
+    if own is None:
+        return
+    others = sysctls.neighbours(links, kernel.addresses(), link, own)
     situations = ["shared"] if others else []
     if wanted.nic.gateway is not None:
         situations.append("gateway")
@@ -123,8 +126,11 @@ def _put_sysctls(
         done.warn(f"writing {error.filename}: {error.strerror}")
 
 
-def _need_carrier(kernel: Kernel, link: Link) -> None:
-    now = next((one for one in kernel.links() if one.ifindex == link.ifindex), None)
+def _need_carrier(kernel: Kernel, link: Link, *, is_fresh: bool) -> None:
+    # a machine full of containers has a thousand links: they are listed again only where something changed
+    now: Link | None = link
+    if not is_fresh:
+        now = next((one for one in kernel.links() if one.ifindex == link.ifindex), None)
     if now is None or not now.has_carrier:
         raise NotYetError(
             "carrier",

@@ -24,6 +24,8 @@ QUIET_S = 60.0  #: after which a manager that comes back is a new story
 #: from an event to the look: a manager changes several things, a router's table thousands; longer while
 #: somebody undoes every repair.  The last goes on
 WAR_S = (0.1, 0.1, 0.2, 0.5, 1.0)
+SHARE = 10  #: of the time at most one in so many is spent looking, whatever the stream of events ...
+LATEST_S = 1.5  #: ... as long as what is lost is back within two seconds
 
 #: no drop-ins: the managers were told at boot, and /run may have been swapped to our own disk; no list of
 #: modules: /proc/1/root is the root by now
@@ -65,6 +67,7 @@ class Watch:
         self._kept = [_Kept(one, one.nic.index in up, up.get(one.nic.index, "")) for one in wanted]
         self._repairs = 0
         self._repaired_at = -math.inf
+        self._cost_s = 0.0
         #: when the NICs are looked at next; infinity: after the next event
         self.due_at = clock()
 
@@ -84,16 +87,19 @@ class Watch:
         An event only sets the time: until then no other one wakes anybody.
         """
         if is_event and self.due_at == math.inf:
-            self.due_at = self._clock() + WAR_S[min(self._repairs, len(WAR_S) - 1)]
+            pause_s = max(WAR_S[min(self._repairs, len(WAR_S) - 1)], self._cost_s * SHARE)
+            self.due_at = self._clock() + min(pause_s, LATEST_S)
         if self._clock() < self.due_at:
             return
         self.due_at = math.inf
         # what has come until now is seen by this look; what comes later is an event again
         self._kernel.wait(self._clock())
+        began = self._clock()
         is_repaired = False
         for one in self._kept:
             is_repaired |= self._keep(one)
         now = self._clock()
+        self._cost_s = now - began
         if is_repaired:
             self._repairs = self._repairs + 1 if now - self._repaired_at < QUIET_S else 1
             self._repaired_at = now

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from isboot.network.kernel import Wanted
-from isboot.network.rtnetlink import IFF_UP
+from isboot.network.rtnetlink import IFF_UP, Link
 from isboot.network.watch import Watch, of
 from isboot.values import BootConfig, PathConfig, Policy, Portal
 from tests.network.kernels import FakeKernel, make_link, make_nic, places, run
@@ -35,8 +35,9 @@ class Scene:
         began = self.kernel.now
         self.watch.turn(is_event=True)
         self.kernel.now = self.watch.due_at
+        seconds = self.kernel.now - began
         self.watch.turn(is_event=False)
-        return self.kernel.now - began
+        return seconds
 
 
 def flush(kernel: FakeKernel) -> None:
@@ -68,6 +69,21 @@ def test_somebody_who_undoes_every_repair_is_met_ever_more_slowly() -> None:
     scene.kernel.now += 120
     scene.happens(lambda kernel: None)
     assert round(scene.happens(flush), 3) == 0.1
+
+
+def test_looks_that_take_long_are_made_less_often() -> None:
+    scene = Scene()
+    links = scene.kernel.links
+
+    def slow() -> list[Link]:  # a machine with thousands of containers
+        scene.kernel.now += 0.05
+        return links()
+
+    scene.kernel.links = slow  # type: ignore[method-assign]
+    assert round(scene.happens(lambda kernel: None), 3) == 0.1
+    assert round(scene.happens(lambda kernel: None), 3) == 0.5
+    scene.watch._cost_s = 1.0
+    assert round(scene.happens(flush), 3) == 1.5
 
 
 def test_events_before_the_look_do_not_put_it_off() -> None:
