@@ -32,6 +32,10 @@ class ConnectionLost(SessionError):  # noqa: N818 - what happened, in the projec
         super().__init__(message, hint, ExitStatus.TRY_AGAIN)
 
 
+class ConnectionClosed(ConnectionLost):
+    """The target closed the connection in good order: it did not break."""
+
+
 @dataclass(slots=True)
 class Deadline:
     """A moment on the monotonic clock by which something has to be done."""
@@ -122,7 +126,7 @@ class Connection:
             except OSError as error:
                 raise ConnectionLost(f"{self.doing}: the connection broke: {error.strerror}") from error
             if not part:
-                raise ConnectionLost(f"{self.doing}: the target closed the connection")
+                raise ConnectionClosed(f"{self.doing}: the target closed the connection")
             received += part
         return bytes(received)
 

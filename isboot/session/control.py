@@ -14,7 +14,7 @@ from typing import TypeVar
 from isboot.errors import ExitStatus, SessionError
 from isboot.session import pdu
 from isboot.session.commands import Answer
-from isboot.session.connection import Connection, ConnectionLost, Deadline
+from isboot.session.connection import Connection, ConnectionClosed, ConnectionLost, Deadline
 from isboot.session.pdu import RESERVED_TAG, Pdu, ProtocolError, StatusGap
 from isboot.values import NegotiatedSession
 
@@ -162,13 +162,20 @@ class Control:
         return self._next_tag()
 
     def logout(self) -> None:
-        """End the session and wait for the target's word. :raises SessionError: it refuses"""
+        """
+        End the session and wait for the target's word, or for it to hang up: the session is over then, too.
+
+        :raises SessionError: it refuses
+        """
         tag = self._next_tag()
         request = pdu.LogoutRequest(
             immediate=True, reason=_CLOSE_SESSION, initiator_task_tag=tag, cid=self.session.cid,
             cmd_sn=self._cmd_sn, exp_stat_sn=self._exp_stat_sn,
         )  # fmt: skip
-        answer = self._exchange(request, pdu.LogoutResponse, tag)
+        try:
+            answer = self._exchange(request, pdu.LogoutResponse, tag)
+        except ConnectionClosed:
+            return  # istgt 0.4, in 4 of 100 logouts
         if answer.response:
             raise SessionError(f"{self.doing}: logout refused with response {answer.response}")
 

@@ -231,3 +231,17 @@ def test_a_refused_logout_is_told() -> None:
         target.alter(pdu.LogoutResponse, lambda response: replace(response, response=3))
         with pytest.raises(SessionError, match="logout refused with response 3"):
             control.logout()
+
+
+def test_a_target_that_hangs_up_at_a_logout_has_ended_the_session() -> None:
+    with FakeTarget() as target, session_with(target) as control:
+        target.on(pdu.LogoutRequest, drop())
+        control.logout()
+
+
+def test_a_logout_without_an_answer_is_told() -> None:
+    with FakeTarget() as target, session_with(target) as control:
+        control.timeout_ms = 50
+        target.on(pdu.LogoutRequest, ignore())
+        with pytest.raises(ConnectionLost, match="no answer within"):
+            control.logout()
