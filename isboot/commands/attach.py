@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from isboot.values import BootConfig, PathConfig, format_lun
 NAME = "attach"
 HELP = "make a disk of a LUN"
 EXAMPLE = "isboot attach --chap-file /etc/isboot/chap iscsi://192.0.2.1/iqn.2001-04.com.example:disk0/1"
+PAUSE_S = 1.0  #: between two attempts to ask for the LUNs
 SESSIONS = Path("/sys/class/iscsi_session")
 
 
@@ -115,7 +117,9 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         log = Log(to_kernel=False)
         start.in_foreground(config, {}, log, is_armed=False, retry_s=arguments.retry)
         return ExitStatus.FINE
-    done, fault = attach_all(configs_of(config, luns), arguments.retry, is_json=arguments.json)
+    done, fault = attach_all(
+        configs_of(config, luns, arguments.retry), arguments.retry, is_json=arguments.json
+    )
     if arguments.json and done:
         print(json.dumps({"device": done[0]["device"], "devices": done}))
     if fault is not None:
@@ -123,7 +127,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
     return ExitStatus.FINE
 
 
-def configs_of(config: BootConfig, luns: str | tuple[bytes, ...]) -> list[BootConfig]:
+def configs_of(config: BootConfig, luns: str | tuple[bytes, ...], retry_s: float = 0.0) -> list[BootConfig]:
     """
     Give a configuration for each LUN that is to be attached.
 
@@ -133,10 +137,7 @@ def configs_of(config: BootConfig, luns: str | tuple[bytes, ...]) -> list[BootCo
     if luns == "boot":
         return [config]
     if luns == "all":
-        from isboot.commands.visit import visit
-        from isboot.session import inventory
-
-        said = visit(config, inventory.list_disks, lambda line: print(f"isboot: {line}", file=sys.stderr))
+        said = all_disks(config, retry_s)
         if not said:
             raise IsbootError(
                 f"attaching all LUNs of {config.paths[0].target_name}: it shows this initiator no disk",
@@ -149,6 +150,25 @@ def configs_of(config: BootConfig, luns: str | tuple[bytes, ...]) -> list[BootCo
         for lun in dict.fromkeys(luns)
         if isinstance(lun, bytes)
     ]
+
+
+def all_disks(config: BootConfig, retry_s: float) -> list[bytes]:
+    """Ask the target for its disks, for as long as somebody wants it tried."""
+    from isboot.commands.visit import visit
+    from isboot.session import inventory
+
+    def say(line: str) -> None:
+        print(f"isboot: {line}", file=sys.stderr)
+
+    give_up_at = time.monotonic() + retry_s
+    while True:
+        try:
+            return visit(config, inventory.list_disks, say)
+        except IsbootError as error:
+            if error.exit_status is not ExitStatus.TRY_AGAIN or time.monotonic() + PAUSE_S > give_up_at:
+                raise
+            say(f"{error.message}; trying again")
+            time.sleep(PAUSE_S)
 
 
 def attach_all(

@@ -137,6 +137,27 @@ def test_luns_that_are_named_are_not_asked_for() -> None:
     assert [config.paths[0].lun.hex()[:4] for config in configs] == ["412c", "0007"]
 
 
+@pytest.mark.parametrize(("retry_s", "is_asked_again"), [(9.0, True), (0.0, False)])
+def test_a_target_that_is_late_is_asked_again(
+    retry_s: float, is_asked_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach, "PAUSE_S", 0.001)
+    late = [IsbootError("connecting: connection refused", "", ExitStatus.TRY_AGAIN)]
+
+    def visit(*_: object) -> list[bytes]:
+        if late:
+            raise late.pop()
+        return [PATH.lun]
+
+    monkeypatch.setattr("isboot.commands.visit.visit", visit)
+    base = BootConfig("URL", "iqn.2026-11.org.example:host", (), (PATH,), Policy(), is_boot=False)
+    if is_asked_again:
+        assert len(attach.configs_of(base, "all", retry_s)) == 1
+    else:
+        with pytest.raises(IsbootError, match="connection refused"):
+            attach.configs_of(base, "all", retry_s)
+
+
 def test_a_target_without_a_disk_is_told() -> None:
     with FakeTarget(luns={bytes(8): Disk(peripheral=0x0C)}) as target, pytest.raises(IsbootError) as caught:
         attach.configs_of(config_for(target), "all")
