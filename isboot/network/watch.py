@@ -25,7 +25,7 @@ QUIET_S = 60.0  #: after which a manager that comes back is a new story
 #: somebody undoes every repair.  The last goes on
 WAR_S = (0.1, 0.1, 0.2, 0.5, 1.0)
 SHARE = 10  #: of the time at most one in so many is spent looking, whatever the stream of events ...
-LATEST_S = 1.5  #: ... as long as what is lost is back within two seconds
+LATEST_S = 1.0  #: ... as long as what is lost is back within two seconds
 
 #: no drop-ins: the managers were told at boot, and /run may have been swapped to our own disk; no list of
 #: modules: /proc/1/root is the root by now

@@ -83,7 +83,7 @@ def test_looks_that_take_long_are_made_less_often() -> None:
     assert round(scene.happens(lambda kernel: None), 3) == 0.1
     assert round(scene.happens(lambda kernel: None), 3) == 0.5
     scene.watch._cost_s = 1.0
-    assert round(scene.happens(flush), 3) == 1.5
+    assert round(scene.happens(flush), 3) == 1.0
 
 
 def test_events_before_the_look_do_not_put_it_off() -> None:
