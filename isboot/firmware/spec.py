@@ -34,7 +34,16 @@ from isboot.errors import ExitStatus, FirmwareError
 from isboot.firmware import layout, text
 from isboot.firmware.encode import encode
 from isboot.firmware.layout import Field, Kind, Structure
-from isboot.values import IbftControl, IbftInitiator, IbftNic, IbftTable, IbftTarget, Secret
+from isboot.values import (
+    LUN_FORMS,
+    IbftControl,
+    IbftInitiator,
+    IbftNic,
+    IbftTable,
+    IbftTarget,
+    Secret,
+    lun_of_number,
+)
 
 HINT = "the keys are those of isboot ibft --json"
 PORT = 3260
@@ -271,6 +280,14 @@ _MAC = _matching(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", "MAC")
 _PCI = _matching(r"[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]", "PCI address (00:03.0)")
 _LUN = _matching(r"[0-9a-fA-F]{16}", "LUN of 16 hexadecimal digits")
 
+
+def _lun(where: str, given: object) -> bytes:
+    # A number is not what --json gives, but what people write.
+    if isinstance(given, int):
+        return lun_of_number(_integer(where, given, LUN_FORMS[-1][2]))
+    return bytes.fromhex(_LUN(where, given))
+
+
 _READERS: Mapping[Kind, Callable[[str, object], Any]] = {
     Kind.U8: lambda where, given: _integer(where, given, 0xFF),
     Kind.U16: lambda where, given: _integer(where, given, 0xFFFF),
@@ -278,7 +295,7 @@ _READERS: Mapping[Kind, Callable[[str, object], Any]] = {
     Kind.CHAP: _chap,
     Kind.MAC: _MAC,
     Kind.PCI: _PCI,
-    Kind.LUN: lambda where, given: bytes.fromhex(_LUN(where, given)),
+    Kind.LUN: _lun,
     Kind.ADDRESS: _address,
     Kind.STRING: _text,
     Kind.SECRET: _secret,

@@ -186,6 +186,8 @@ def test_the_checksum_is_wrong_on_demand() -> None:
         ("[[nics]]\norigin = 'ether'", "nic0.origin"),
         ("[[nics]]\npci = '00:20.0'", "nic0.pci"),
         ("[[targets]]\nlun = '1'", "target0.lun"),
+        ("[[targets]]\nlun = -1", "target0.lun"),
+        ("[[targets]]\nlun = true", "target0.lun"),
         ("[[targets]]\nchap = 'both'", "target0.chap"),
         ("[[targets]]\nchap_secret = 5", "target0.chap_secret"),
         ("[control]\npairs = -1", "control.pairs"),
@@ -208,6 +210,12 @@ def test_what_no_table_can_hold_is_refused_by_name(spec: str, where: str) -> Non
 def test_any_document_is_a_table_or_an_error_for_people(given_document: dict[str, object]) -> None:
     with contextlib.suppress(FirmwareError):
         assert decode(encode(from_document(given_document)), "file").checksum_ok
+
+
+@pytest.mark.parametrize(("given", "lun"), [("7", "0007"), ("300", "412c"), ('"8325000000000000"', "8325")])
+def test_a_lun_is_its_bytes_or_a_number(given: str, lun: str) -> None:
+    table = decode(build(f"[[targets]]\nlun = {given}\n"), "file")
+    assert table.targets[0].lun.hex() == lun.ljust(16, "0")
 
 
 def test_the_example_of_the_manual_is_a_table() -> None:
