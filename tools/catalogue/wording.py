@@ -53,7 +53,8 @@ def _name_of(node: ast.expr) -> str:
             return _name_of(node.args[0]) if node.args else "list"
         return _name_of(node.func)
     if isinstance(node, ast.BinOp):
-        return _name_of(node.right)
+        name = _name_of(node.left)
+        return _name_of(node.right) if name.isupper() else name
     if isinstance(node, ast.GeneratorExp | ast.ListComp):
         return _name_of(node.generators[0].iter)
     if isinstance(node, ast.IfExp):
