@@ -11,14 +11,17 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from isboot.daemon.timeline import NAMES
 from tests.vm import disk
 from tests.vm.disk import ROOT_MIB
 from tests.vm.guest import Guest
 from tests.vm.kernel import kernel
 from tests.vm.kills import kill_all_over
+from tests.vm.progress import say
 from tests.vm.rig import Rig
 from tests.vm.target import Account, Lun, Target
 
@@ -104,6 +107,29 @@ def power_off(guest: Guest, target: Target, image: Path) -> None:
     check_file_system(image)
 
 
+def check_report(report: dict[str, Any], console: str, *, has_systemd: bool = True) -> None:
+    """Every step once and in order, sums that are right, and the same times as kernel and systemd have."""
+    at = {row["step"]: row["at_s"] for row in report["steps"]}
+    assert tuple(at) == NAMES, report
+    assert (report["unreached"], report["failures"]) == ([], [])
+    assert list(at.values()) == sorted(at.values())
+    assert sum(row["took_s"] for row in report["steps"]) == pytest.approx(at["root"], abs=1e-3)
+    assert report["isboot_s"] == pytest.approx(at["device"] - at["start"], abs=1e-3)
+    assert report["root_s"] == at["root"]
+    words = {row["step"]: row["words"] for row in report["steps"]}
+    assert "/dev/ublkb0p3 on /" in words["root"]
+    # the initramfs' systemd starts isboot, and the root's own begins once it is mounted
+    assert at["root"] < report["systemd"]["userspace_s"]
+    assert (report["systemd"]["initrd_s"] or 0.0) < at["start"]
+    assert (report["systemd"]["initrd_s"] is not None) == has_systemd
+    mounted = re.search(r"\[ *([\d.]+)\] EXT4-fs \(ublkb0p3\): mounted", console)
+    assert mounted
+    assert at["root"] == pytest.approx(float(mounted[1]), abs=2.0)
+    size = report["initramfs"]
+    assert 5 << 20 < size["packed_bytes"] < size["bytes"] < 64 << 20, size
+    assert size["files"] > 100
+
+
 def test_a_diskless_machine_lives_on_its_lun(rig: Rig, boot_case: tuple[str, str]) -> None:
     live_on_its_lun(rig, *boot_case)
 
@@ -147,6 +173,9 @@ def live_on_its_lun(
     row = json.loads(run("isboot status --json").output)["devices"][0]
     assert (row["boot"], row["state"], row["target"]) == (True, "live", target.name)
     assert run("dpkg -V isboot").output == ""
+    report = json.loads(run("isboot boot-report --json").output)
+    check_report(report, guest.qemu.text(), has_systemd=initramfs == "dracut")
+    say(run("isboot boot-report").output)
     assert table["targets"][0]["chap"] == ("mutual" if has_chap else "none")
     for account in ACCOUNTS:
         seen = run(
