@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from isboot.daemon.channel import Live
+from isboot.daemon.launcher import Launcher
+from isboot.daemon.log import Log
 from isboot.daemon.mounts import RootWatch, find_root
+from isboot.daemon.timeline import Timeline, read
+from isboot.values import BootConfig, Policy
+from tests.block.test_parameters import LUN
 
 EARLY = """\
 1 1 0:2 / / rw - rootfs rootfs rw,size=991208k
@@ -49,6 +55,23 @@ def test_the_root_is_seen_when_it_comes(tmp_path: Path) -> None:
     assert watch.look() == "/dev/ublkb0p3 on /sysroot"
     watch.close()
     assert watch.fileno() == -1
+
+
+def test_a_launcher_marks_the_root_and_lets_go_of_the_list(tmp_path: Path) -> None:
+    config = BootConfig("test", "iqn.2001-04.com.example:host", (), (), Policy(), is_boot=True)
+    timeline = Timeline(tmp_path / "marks")
+    made = Launcher(config, {}, Log(to_kernel=False), lambda device: None, 0.0, False, timeline)
+    path = tmp_path / "mountinfo"
+    path.write_text(EARLY)
+    watch = made._root = RootWatch(path)
+    live = Live(0, 1, 128, LUN)
+    made._watch_root(watch, live)
+    assert (read(tmp_path / "marks"), made._root) == ([], watch)
+    path.write_text(EARLY + "55 1 259:3 / /root rw - ext4 /dev/ublkb0p3 rw\n")
+    made._watch_root(watch, live)
+    [mark] = read(tmp_path / "marks")
+    assert (mark.step, mark.words) == ("root", "/dev/ublkb0p3 on /root")
+    assert (watch.fileno(), made._root) == (-1, None)
 
 
 def test_the_list_of_mounts_can_be_waited_for() -> None:
