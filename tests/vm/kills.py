@@ -59,16 +59,20 @@ def check_load(status: int, output: bytes) -> None:
     assert job["write"]["total_ios"] > 0
 
 
-def kill_all_over(guest: Guest, target: Target, file: str, what: str) -> int:
+def kill_all_over(
+    guest: Guest, target: Target, file: str, what: str, loads: Sequence[str] = tuple(LOADS)
+) -> int:
     """
-    Kill the worker 20 times in each of the six states; gives the number of kills.
+    Kill the worker 20 times in each state of queue and target; gives the number of kills.
 
     :param file: what fio works on: the device, or a file of the root file system on it
     :param what: for the report
+    :param loads: of LOADS
     """
     kills = 0
     for is_stopped in (False, True):
-        for load, depth in LOADS.items():
+        for load in loads:
+            depth = LOADS[load]
             name = f"{what}, {load}, target {'stopped' if is_stopped else 'answers'}"
             recoveries = _kill(guest, target, fio(file, depth) if depth else "", is_stopped, depth)
             report(name, recoveries)
@@ -76,6 +80,11 @@ def kill_all_over(guest: Guest, target: Target, file: str, what: str) -> int:
             assert statistics.median(row["ms"] for row in recoveries) <= BOUND_MS, name
             kills += KILLS
     return kills
+
+
+def kill_when_full(guest: Guest, target: Target, file: str, what: str) -> int:
+    """Do the same with every tag in flight alone: 40 kills."""
+    return kill_all_over(guest, target, file, what, loads=("full",))
 
 
 def _kill(guest: Guest, target: Target, load: str, is_stopped: bool, depth: int) -> list[dict[str, Any]]:
