@@ -115,6 +115,7 @@ def test_portals_near_and_behind_the_gateway_are_reached(
             listening(other_machine, host),
             connect(Portal(host, PORT), interface=state.name, timeout_s=5) as connection,
         ):
+            assert nic.address is not None
             assert connection.getsockname()[0] == str(nic.address.ip)
             assert connection.getpeername()[:2] == (host, PORT)
 
