@@ -130,7 +130,8 @@ def package_version(name: str) -> str:
 class Native:
     """isboot on this machine, without a block device."""
 
-    kernel = platform.release()
+    # without what a maker of kernels adds
+    kernel = platform.release().partition("-")[0]
 
     def run(self, commands: Sequence[list[str]]) -> Iterator[Outcome]:
         for words in commands:
