@@ -142,7 +142,8 @@ def describe(table: IbftTable, show_secrets: bool = False) -> Iterator[str]:
         yield "quirks"
     for one in met:
         quirk = one.quirk
-        yield f"  {quirk.code} ({quirk.producer}): {', '.join(one.places)}: {quirk.sign}; {quirk.action}"
+        yield f"  {quirk.code} ({quirk.producer}): {', '.join(one.places)}"
+        yield f"    {quirk.sign}; {quirk.action}"
     yield ""
     yield "problems" if table.problems else "no problems"
     for problem in table.problems:

@@ -165,8 +165,9 @@ def test_one_table_alone_names_no_other(table_file: str, capsys: pytest.CaptureF
 def test_people_see_the_quirks_before_the_problems() -> None:
     lines = list(ibft.describe(decode(encode(replace(CHAP_TABLE, signature="BIFT")), "acpi")))
     (at,) = [number for number, line in enumerate(lines) if line == "quirks"]
-    assert lines[at + 1].startswith("  bift (Broadcom offload): table.signature: ")
-    assert lines[at + 2 :] == ["", "no problems"]
+    assert lines[at + 1] == "  bift (Broadcom offload): table.signature"
+    assert lines[at + 2].startswith('    the signature is "BIFT"; it is a table like any other')
+    assert lines[at + 3 :] == ["", "no problems"]
 
 
 def test_bytes_of_the_kernels_tree_cannot_be_shown(
