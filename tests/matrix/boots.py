@@ -62,8 +62,10 @@ def run(rig: Rig, cell: Cell) -> Row:
         _boot(rig, cell, seen)
         rig.check_kernels()
     except (RigError, AssertionError, json.JSONDecodeError, KeyError) as error:
-        faults = f"{type(error).__name__}: {error}".split("--- console")[0].strip()[-1000:]
-        faults += f" (logs: {rig.directory})"
+        told = f"{type(error).__name__}: {error}".split("--- console")[0].strip()[-1000:]
+        # the row is kept: no word of a terminal in it, nor of where this machine has its logs
+        told = re.sub(r"\x1b[^A-Za-z]*[A-Za-z]|[^ -~\n]", "", told)
+        faults = f"{told} (runs/{rig.directory.name})".replace(str(rig.directory), rig.directory.name)
     return Row(
         cell=cell.key,
         kernel=seen.kernel,
