@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.vm.target import Target
 pytestmark = pytest.mark.guest
 
 INITIATOR = "iqn.2026-11.org.example:guest"
+ATTACH = f"python3 -m isboot attach --initiator {INITIATOR}"
 KILL = "python3 tests/vm/inside/kill_workers.py"
 #: there is no udev in the quick guest: what our rule would set
 QUEUE = (
@@ -33,8 +35,7 @@ FIO = (
 def attach(rig: Rig, label: str, options: str = "") -> tuple[Guest, Target]:
     target = rig.target()
     guest = rig.quick(label)
-    attach = f"python3 -m isboot attach --initiator {INITIATOR} {options} {target.url()}"
-    guest.channel.run(f"modprobe ublk_drv && {attach}", 60)
+    guest.channel.run(f"modprobe ublk_drv && {ATTACH} {options} {target.url()}", 60)
     guest.channel.run(QUEUE)
     return guest, target
 
@@ -92,7 +93,28 @@ def test_a_killed_standby_is_replaced(rig: Rig) -> None:
     after = status(guest)
     assert after["worker_pid"] == before["worker_pid"]
     assert after["standby_pid"] not in (0, before["standby_pid"])
+    a_segmentation_fault_leaves_no_core(guest)
     detach(guest)
+
+
+def a_segmentation_fault_leaves_no_core(guest: Guest) -> None:
+    """The kernel would start its handler from the root whose server has just died, and wait for it."""
+    run = guest.channel.run
+    handler = "#!/bin/sh\ncat > /run/cores/$1.$2\n"
+    guest.channel.write("/run/handler", handler.encode())
+    run("mkdir -p /run/cores; chmod +x /run/handler")
+    run("echo '|/run/handler %e %p' > /proc/sys/kernel/core_pattern")
+    # the handler itself works: this process may be dumped
+    run("ulimit -c unlimited; python3 -c 'import os, signal; os.kill(os.getpid(), signal.SIGSEGV)' || true")
+    assert "python3." in run("ls /run/cores").output
+    run("rm /run/cores/*")
+    before = status(guest)
+    guest.channel.kill(before["worker_pid"], signal.SIGSEGV)
+    run("dd if=/dev/ublkb0 of=/dev/null bs=4k count=8 iflag=direct", 60)
+    after = status(guest)
+    assert after["worker_pid"] not in (0, before["worker_pid"])
+    assert after["worker_replacements"] == before["worker_replacements"] + 1
+    assert run("ls /run/cores").output == ""
 
 
 def test_a_shutdown_without_a_path_ends_in_errors_not_in_a_hang(rig: Rig) -> None:
@@ -104,7 +126,24 @@ def test_a_shutdown_without_a_path_ends_in_errors_not_in_a_hang(rig: Rig) -> Non
         "dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct", 60, is_checked=False
     )
     assert (read.status, "Link has been severed" in read.output) == (1, True)
-    detach(guest)
+    # nothing was written: nothing is lost, but it is said
+    done = guest.channel.run("python3 -m isboot detach ublkb0", 60)
+    assert "warning: ending ublkb0: it is gone, but no flush and no logout reached the target" in done.output
+    assert "all that was written had been flushed before" in done.output
+
+    # what was written and not flushed is told as lost, perhaps
+    target.start()
+    guest.channel.run(f"{ATTACH} --param shutdown_give_up_ms=1000 {target.url()}", 60)
+    guest.channel.run("dd if=/dev/urandom of=/dev/ublkb0 bs=4k count=8 oflag=direct 2>/dev/null")
+    target.kill()
+    lost = guest.channel.run("python3 -m isboot detach ublkb0", 60, is_checked=False)
+    assert lost.status == 1
+    assert re.search(
+        r"no flush and no logout reached the target: every path to it is down; it was written to since",
+        lost.output,
+    )
+    assert "hint: let the target write its cache to the medium" in lost.output
+    assert guest.channel.run("ls /dev | grep ublk[bc]", is_checked=False).output == ""
 
 
 def test_io_waits_for_a_target_that_restarts(rig: Rig, kernel_label: str) -> None:
