@@ -18,7 +18,7 @@ from isboot.firmware import decode, layout, sysfs
 from isboot.values import IbftTable
 
 ACPI_TABLES = "sys/firmware/acpi/tables"
-ACPI_NAME = re.compile(r"(iBFT|IBFT|BIFT)([0-9]*)")  #: the kernel numbers the second and later ones of a name
+ACPI_NAME = re.compile(r"(iBFT|IBFT|BIFT)([0-9]*)")  #: several of one name are all numbered, from 1
 EFI = "sys/firmware/efi"
 MEMORY = "dev/mem"
 MEMORY_START, MEMORY_END, MEMORY_STEP = 0x80000, 0x100000, 16
