@@ -16,7 +16,7 @@ from pathlib import Path
 from isboot import boot
 from isboot.block import udev
 from isboot.block.device import NOBODY, Control, Device
-from isboot.daemon import armour, heritage, leave
+from isboot.daemon import armour, first_connection, heritage, leave
 from isboot.daemon.channel import (
     Channel,
     Done,
@@ -35,16 +35,12 @@ from isboot.daemon.shared import Shared
 from isboot.daemon.timeline import Timeline, tell
 from isboot.errors import DaemonError, ExitStatus, IsbootError
 from isboot.session import commands as scsi
-from isboot.session import retry
 from isboot.session.document import negotiated_line
 from isboot.values import BootConfig, LunFacts, NicState
 
 FINISH_TIMEOUT_S = 40.0  #: two exchanges of 15 s that get no answer, and a margin
 END_GIVE_UP_S = 15.0  #: for a path to come back to a device that is being ended
 LATE_TIMEOUT_S = 5.0
-PATIENCE_S = 10.0  #: of a boot with what is expected to pass, before every step is told
-ABSENT_S = 5.0  #: between two attempts to find what the target does not have, or not yet
-RETRY_S = (0.0, 0.2, 0.5, 1.0, 2.0)  #: before the first connection's attempts; the last goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class Worker:
     def serve(self) -> None:
         """Log in, make the device, and serve it until told to finish."""
         task = self._task
-        first = self._first_connection()
+        first = first_connection.connect(task)
         task.log.say(negotiated_line(first.session), Level.DEBUG)
         armour.put_on(task.log, is_armed=task.is_armed)
         if task.config.policy.queues > 1:
@@ -171,61 +167,6 @@ class Worker:
             if self._task.channel.receive() is None:
                 fds = [pidfd]
                 arm_guard()
-
-    def _first_connection(self) -> boot.Attached:
-        """
-        :raises IsbootError: what no retry can mend, or the last one when the time is over
-        """
-        task = self._task
-        began = time.monotonic()
-        give_up_at = began + task.retry_s
-        attempt = 0
-        over: dict[int, IsbootError] = {}  #: of paths that no later attempt mends: a wrong secret above all
-        if task.config.is_boot:
-            time.sleep(retry.first_pause_s(task.config.policy.login_jitter_ms))
-        while True:
-            problems: list[IsbootError] = []
-            task.timeline.end_round()
-            for number, path in enumerate(task.config.paths):
-                if number in over:
-                    problems.append(over[number])
-                    continue
-                task.timeline.attempt("connect")
-                try:
-                    return boot.connect(
-                        task.config, path, task.nics, 0, task.log.say,
-                        expected=None, portals=task.shared.portals, marks=task.timeline,
-                    )  # fmt: skip
-                except IsbootError as error:
-                    task.timeline.fail(error.message)
-                    problems.append(error)
-                    if retry.pace_of(error).is_final and not may_appear(error):
-                        over[number] = error
-            if not problems:
-                raise DaemonError("attaching: no path to try", "", ExitStatus.NOTHING_THERE)
-            # one path that may work later is reason enough to try again
-            passing = [problem for problem in problems if problem.exit_status == ExitStatus.TRY_AGAIN]
-            absent = [problem for problem in problems if task.config.is_boot and may_appear(problem)]
-            hopeful = passing or absent
-            worst = (hopeful or problems)[0]
-            pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)] if passing else ABSENT_S
-            pause_s = retry.spread_s(pause_s, task.config.policy.login_jitter_ms)
-            is_last = not hopeful or time.monotonic() + pause_s > give_up_at
-            waited_s = time.monotonic() - began
-            is_due = not is_last and task.config.is_boot_lun and (not passing or waited_s >= PATIENCE_S)
-            if is_due and task.timeline.is_worth_telling(worst.message):
-                verb = "waits" if passing else "failed"
-                tell(task.log, task.timeline, worst, "session", verb=verb, is_final=False)
-            for index, problem in enumerate(problems):
-                if problem is worst and (is_last or is_due):
-                    continue  # told above, or by whoever catches it
-                again = "" if is_last else "; trying again"
-                hint = f" (hint: {problem.hint})" if problem.hint else ""
-                task.log.say_once(f"path{index}", f"{problem.message}{again}{hint}", Level.WARNING)
-            if is_last:
-                raise worst
-            attempt += 1
-            time.sleep(pause_s)
 
     @property
     def is_live(self) -> bool:
@@ -466,11 +407,6 @@ def _size(facts: LunFacts) -> str:
     return (
         f"{size_bytes / 2**30:.1f} GiB, {facts.block_size_bytes}-byte blocks, {facts.vendor} {facts.product}"
     )
-
-
-def may_appear(error: IsbootError) -> bool:
-    """Whether a target or a LUN is not there, which a target that has just started makes good by itself."""
-    return error.stage == "session" and error.exit_status == ExitStatus.NOTHING_THERE
 
 
 def report_failure(task: Task, error: BaseException, *, is_boot: bool) -> int:

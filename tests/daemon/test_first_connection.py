@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import pytest
 
-from isboot.daemon import worker
+from isboot.daemon import first_connection
 from isboot.daemon.channel import Channel
 from isboot.daemon.log import Level, Log
 from isboot.daemon.shared import Shared
-from isboot.daemon.worker import Task, Worker
+from isboot.daemon.worker import Task
 from isboot.errors import ExitStatus
 from isboot.session.pdu import LoginRequest, LoginResponse
 from isboot.session.status import LoginRefused
@@ -45,7 +45,7 @@ class Listener(Log):
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "RETRY_S", (0.0,))
+    monkeypatch.setattr(first_connection, "RETRY_S", (0.0,))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def stack() -> Iterator[ExitStack]:
         yield made
 
 
-def worker_of(stack: ExitStack, *paths: PathConfig, log: Log, retry_s: float = 5.0) -> Worker:
+def task_of(stack: ExitStack, *paths: PathConfig, log: Log, retry_s: float = 5.0) -> Task:
     policy = Policy(login_timeout_ms=2000, login_jitter_ms=0)
     config = BootConfig("test", INITIATOR, (), paths, policy, is_boot=True)
     ours, theirs = Channel.pair()
@@ -62,7 +62,7 @@ def worker_of(stack: ExitStack, *paths: PathConfig, log: Log, retry_s: float = 5
     stack.callback(ours.close)
     stack.callback(theirs.close)
     stack.callback(os.close, shared.fd)
-    return Worker(Task(config, {}, shared, log, ours, is_armed=False, retry_s=retry_s))
+    return Task(config, {}, shared, log, ours, is_armed=False, retry_s=retry_s)
 
 
 def refuse(status_class: int, detail: int) -> object:
@@ -78,7 +78,7 @@ def test_a_path_with_a_wrong_secret_is_given_up_while_the_other_is_waited_for(st
     busy.on(LoginRequest, refuse(3, 1), times=5)  # type: ignore[arg-type]
     log = Listener()
     paths = (path_to(wrong, credentials=ALICE), replace(path_to(busy), index=1))
-    found = worker_of(stack, *paths, log=log)._first_connection()
+    found = first_connection.connect(task_of(stack, *paths, log=log))
     found.sock.close()
     assert found.session.portal == paths[1].portal
     assert len(busy.connections) == 6
@@ -90,7 +90,7 @@ def test_with_nothing_but_wrong_secrets_the_boot_ends_at_once(stack: ExitStack) 
     targets = [stack.enter_context(FakeTarget(account=ELSE)) for _ in range(2)]
     paths = [replace(path_to(target, credentials=ALICE), index=n) for n, target in enumerate(targets)]
     with pytest.raises(LoginRefused, match="authentication failure") as caught:
-        worker_of(stack, *paths, log=Listener(), retry_s=1e9)._first_connection()
+        first_connection.connect(task_of(stack, *paths, log=Listener(), retry_s=1e9))
     assert caught.value.exit_status is ExitStatus.NOT_PERMITTED
     assert [len(target.connections) for target in targets] == [2, 2]
 
@@ -100,7 +100,7 @@ def test_the_firmwares_session_is_waited_for_and_named(stack: ExitStack) -> None
     firmware: socket.socket = stack.enter_context(connected(target))
     log_in(firmware, path_to(target), QUICK, bytes([0x80, 0xF1, 0, 0, 0, 1]))
     log = Listener("too many connections", firmware.close)
-    found = worker_of(stack, path_to(target), log=log)._first_connection()
+    found = first_connection.connect(task_of(stack, path_to(target), log=log))
     found.sock.close()
     said = next(line for line in log.ring if "too many connections" in line)
     assert "class 2, detail 6" in said
@@ -111,9 +111,9 @@ def test_a_permanent_redirection_of_a_boot_is_known_to_all_processes(stack: Exit
     there = stack.enter_context(FakeTarget())
     here = stack.enter_context(FakeTarget(redirect=(f"127.0.0.1:{there.port}", True)))
     path = path_to(here)
-    made = worker_of(stack, path, log=Listener())
-    made._first_connection().sock.close()
-    shared = made._task.shared
+    made = task_of(stack, path, log=Listener())
+    first_connection.connect(made).sock.close()
+    shared = made.shared
     again = Shared.open(shared.fd, depth=1, max_io_bytes=4096)  # as a launcher does that comes later
     assert again.portals.lookup(path.portal) == path_to(there).portal
 
@@ -122,8 +122,8 @@ def test_the_first_login_of_a_boot_is_spread(stack: ExitStack, monkeypatch: pyte
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     target = stack.enter_context(FakeTarget())
-    made = worker_of(stack, path_to(target), log=Listener())
-    policy = replace(made._task.config.policy, login_jitter_ms=600_000)
-    made._task = replace(made._task, config=replace(made._task.config, policy=policy))
-    made._first_connection().sock.close()
+    made = task_of(stack, path_to(target), log=Listener())
+    policy = replace(made.config.policy, login_jitter_ms=600_000)
+    made = replace(made, config=replace(made.config, policy=policy))
+    first_connection.connect(made).sock.close()
     assert 0 <= slept[0] < 600
