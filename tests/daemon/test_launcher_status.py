@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from isboot._engine import lib
 
-from isboot.daemon.channel import Channel, Connected, Live
+from isboot.daemon.channel import Channel, Connected, Live, wait_readable
 from isboot.daemon.launcher import Child, Launcher
 from isboot.daemon.log import Log
 from isboot.daemon.shared import Shared
@@ -94,3 +94,25 @@ def test_the_worst_of_its_parts_is_a_devices_state(
     [row] = launcher.status()["devices"]
     assert row["state"] == state
     assert (row["worker_pid"] == 0) is worker_is_dead
+
+
+@pytest.mark.parametrize(("status", "is_over"), [(0, True), (1, False)])
+def test_a_standby_that_finds_no_device_ends_the_launcher(
+    launcher: Launcher, status: int, is_over: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launcher._worker is not None
+    launcher._worker.is_dead = True
+    ours, theirs = Channel.pair()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(status)
+    standby = Child("standby", pid, os.pidfd_open(pid), ours, 0.0)
+    launcher._standby = standby
+    assert wait_readable([standby.pidfd], 10)
+    launcher._bury(standby)
+    theirs.close()
+    assert launcher._is_over is is_over
+    # one that failed is made again, for ever
+    assert (launcher._respawn_at is None) is is_over
+    said = "the device went with its worker" if is_over else f"standby {pid} ended (exit status 1): another"
+    assert said in capsys.readouterr().err
