@@ -126,7 +126,8 @@ def _acpi(root: Path, refused: list[str]) -> list[IbftTable]:
     except OSError:
         return []
     matches = [match for name in names if (match := ACPI_NAME.fullmatch(name))]
-    matches.sort(key=lambda match: (int(match[2] or 0), match[1] != "iBFT", match[1]))
+    # The usual spelling first: a card's own table (BIFT) is not numbered beside two of the firmware.
+    matches.sort(key=lambda match: (match[1] != "iBFT", match[1], int(match[2] or 0)))
     tables = []
     for match in matches:
         try:
