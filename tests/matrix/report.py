@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from isboot.firmware.quirks import QUIRKS as TABLE_QUIRKS
 from tests.matrix.cells import DIMENSIONS, Cell
 from tests.matrix.rows import Row, Verdict
 
@@ -105,6 +106,12 @@ def quirks() -> list[str]:
     )
 
 
+def table_quirks() -> list[str]:
+    """Give what firmware does in its own way, as `isboot ibft` knows it."""
+    head = ["code", "of", "how it shows", "what isboot does", "known from"]
+    return _table(head, [[row.code, row.producer, row.sign, row.action, row.source] for row in TABLE_QUIRKS])
+
+
 def document(rows: Sequence[Row], cells: Sequence[Cell], mib: int) -> str:
     """
     Give the whole file.
@@ -121,9 +128,15 @@ def document(rows: Sequence[Row], cells: Sequence[Cell], mib: int) -> str:
         "",
         *summary(known, cells),
         "",
-        "## Quirks",
+        "## Quirks of targets",
         "",
         *quirks(),
+        "",
+        "## Quirks of tables",
+        "",
+        "`isboot ibft` names those it meets (isboot/firmware/quirks.py).",
+        "",
+        *table_quirks(),
         "",
         "## Boots",
         "",

@@ -84,6 +84,7 @@ def test_the_document_names_every_cell_run_or_not() -> None:
     assert CELL.key not in not_run
     assert BOOT.key not in not_run
     assert not_run.count("\n- ") == len(cells) - 2
+    assert "| bift | Broadcom offload |" in text
     assert "| attach | tgt | 192 | 1 | 0 | 0 | 191 |" in text
     assert "| boot | lio | 24 | 0 | 1 | 0 | 23 |" in text
 
