@@ -165,7 +165,7 @@ def test_nics_that_come_late_and_go(rig: Rig, request: pytest.FixtureRequest) ->
 
 # --- network managers
 
-#: what a hand does, and the seconds in which it is put right; the kernel reports a carrier once a second at most
+#: what a hand does, and the seconds to put it right in; the kernel reports a carrier once a second at most
 BY_HAND = {"addr flush dev {nic}": 2, "route flush dev {nic}": 2, "link set {nic} down": 3}
 INTERFACES = """
 auto lo {nic} {other}
