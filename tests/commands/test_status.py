@@ -99,6 +99,19 @@ def test_a_device_that_is_not_there_is_an_error(
     server.remove()
 
 
+def test_the_boot_lun_comes_first_then_the_others_by_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [ROW | {"device": f"ublkb{number}", "boot": number == 4} for number in (10, 2, 4, 1)]
+    monkeypatch.setattr(control, "launchers", lambda: [Path(row["device"]) for row in rows])
+    monkeypatch.setattr(
+        control, "ask", lambda path, word: {"devices": [row for row in rows if row["device"] == path.name]}
+    )
+    assert main(["status", "--json"]) == ExitStatus.FINE
+    names = [row["device"] for row in json.loads(capsys.readouterr().out)["devices"]]
+    assert names == ["ublkb4", "ublkb1", "ublkb2", "ublkb10"]
+
+
 def test_no_device_is_no_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(control, "launchers", list)
     assert main(["status"]) == ExitStatus.FINE
