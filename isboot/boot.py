@@ -250,13 +250,13 @@ def _interface(nic: NicConfig, state: NicState | None, portal: Portal) -> str:
     """
     Give the NIC's name of now: it may have been renamed, or made anew, since it was brought up.
 
-    :raises NetworkError: it is not there, or has no cable
+    :raises NetworkError: it is not there, or has no cable or no address
     """
     try:
         name = socket.if_indextoname(state.ifindex if state else 0)
     except OSError:
         name = bringup.locate(nic, portal)
-    bringup.need_carrier(name, portal)
+    bringup.need_carrier(name, nic, portal)
     return name
 
 

@@ -188,22 +188,33 @@ def locate(nic: NicConfig, portal: Portal) -> str:
     return link.name
 
 
-def need_carrier(name: str, portal: Portal) -> None:
+def need_carrier(name: str, nic: NicConfig, portal: Portal) -> None:
     """
-    Refuse to connect through a NIC without a cable: another path may be tried at once.
+    Refuse to connect through a NIC without a cable or its address: another path may be tried at once.
 
-    Without this connect() would send into the void until its time-out.
+    Without this connect() would send into the void until its time-out: without a route Linux takes any host
+    for a neighbour of the NIC that a socket is bound to.
 
-    :raises NetworkError: there is no carrier (TRY_AGAIN)
+    :param name: of the interface
+    :raises NetworkError: something is missing (TRY_AGAIN)
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
         try:
             answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, IFREQ.pack(name.encode(), 0))
         except OSError:
             return  # it is gone, or cannot say: connect() tells
+    doing = f"connecting to {portal} through {name}"
     if not IFREQ.unpack(answer)[1] & IFF_RUNNING:
+        raise NetworkError(f"{doing}: no carrier", "check cable and switch port", ExitStatus.TRY_AGAIN)
+    if nic.address is None or nic.address.ip.is_link_local:
+        return
+    family = socket.AF_INET if nic.address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as own_socket:
+            own_socket.bind((str(nic.address.ip), 0))
+    except OSError as error:
         raise NetworkError(
-            f"connecting to {portal} through {name}: no carrier",
-            "check cable and switch port",
+            f"{doing}: {nic.address.ip}: {error.strerror}",
+            "somebody took the address away: it is put back",
             ExitStatus.TRY_AGAIN,
-        )
+        ) from error
