@@ -16,7 +16,7 @@ from tests.vm.package import package
 from tests.vm.progress import say
 from tests.vm.rig import Rig
 from tests.vm.target import Target
-from tests.vm.test_boot import live_on_its_lun
+from tests.vm.test_boot import BOOT_S, WAIT_FOR_HOST, boot, live_on_its_lun, power_off
 from tests.vm.test_without_table import is_left_alone
 
 pytestmark = pytest.mark.guest
@@ -57,6 +57,23 @@ def lives_on_its_lun(rig: Rig, firmware: str, label: str) -> None:
     live_on_its_lun(rig, firmware, label, initramfs=TOOL, harm=harm)
 
 
+def boots_from_its_own_initramfs(rig: Rig) -> None:
+    """One that was made on the disk isboot serves, with the modules of this machine only, boots as well."""
+    guest, target, image = boot(rig, "bios", "6.12", initramfs=TOOL, may_reboot=True)
+    run = guest.channel.run
+    size = "stat -c %s /boot/initrd.img-*"
+    before = int(run(size).output)
+    run("sed -i s/^MODULES=.*/MODULES=dep/ /etc/initramfs-tools/initramfs.conf; update-initramfs -u", 600)
+    assert int(run(size).output) < before
+    run("systemctl reboot")
+    guest.wait_agent(BOOT_S)
+    run(WAIT_FOR_HOST, BOOT_S)
+    assert run("findmnt -no SOURCE /").output.strip() == "/dev/ublkb0p3"
+    power_off(guest, target, image)
+    for words in ("isboot: device: /dev/ublkb0", "shutdown: root unmounted", "logged out of"):
+        assert guest.qemu.text().count(words) == 2, words
+
+
 def comes_and_goes(rig: Rig) -> None:
     """In every initramfs the package comes and goes, it leaves nothing, and apt keeps initramfs-tools."""
     root = disk.copy(kernel("6.12"), rig.directory / "root.img", TOOL)
@@ -90,6 +107,7 @@ STORIES: Mapping[str, Callable[[Rig], None]] = {
     },
     "no-table": partial(is_left_alone, initramfs=TOOL),
     "switched-off": partial(is_left_alone, command_line="rd.isboot=0", has_table=True, initramfs=TOOL),
+    "own-initramfs": boots_from_its_own_initramfs,
     "comes-and-goes": comes_and_goes,
 }
 
