@@ -27,8 +27,9 @@ SECRETS = (
 )
 ACCOUNTS = {"none": (), "chap": SECRETS[:1], "mutual": SECRETS}
 
-#: an emulated processor of a busy machine may stand still for longer than the 21 s Linux calls a stall
-PATIENCE = "rcupdate.rcu_cpu_stall_timeout=120"
+#: an emulated processor of a busy machine may stand still for longer than the 21 s Linux calls a stall; a
+#: lockup is then one of 2 * watchdog_thresh seconds
+PATIENCE = "rcupdate.rcu_cpu_stall_timeout=120 watchdog_thresh=60"
 
 #: write, forget the page cache, read: what comes back is what the target has
 VERIFY = f"""
