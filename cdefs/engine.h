@@ -183,8 +183,8 @@ struct isboot_request {
 	uint32_t fua;
 	uint64_t offset_bytes; /* a multiple of the block size, as length_bytes */
 	uint32_t length_bytes;
-	int32_t result; /* length (0 where nothing was moved) or negative errno, once done */
-	void *buffer;   /* of READ and WRITE */
+	int32_t result;        /* length (0 where nothing was moved) or negative errno, once done */
+	void *buffer;          /* of READ and WRITE */
 	uint64_t in_ns;        /* CLOCK_MONOTONIC: taken up by the lane */
 	uint64_t sent_ns;      /* its last PDU was handed to the socket */
 	uint64_t answered_ns;  /* its SCSI Response, or status in Data-In, was received */
