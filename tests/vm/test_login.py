@@ -21,7 +21,7 @@ pytestmark = pytest.mark.guest
 
 ALICE = ["alice", "alice-has-a-secret"]
 MUTUAL = [*ALICE, "disk", "the-disk-has-another"]
-ACCOUNTS = (Account(*ALICE), Account("disk", "the-disk-has-another", is_outgoing=True))
+ACCOUNTS = (Account(ALICE[0], ALICE[1]), Account("disk", "the-disk-has-another", is_outgoing=True))
 MOVED = "iqn.2026-11.org.example:moved"
 INITIATOR = "iqn.2026-11.org.example:guest"
 WORDS = Policy().chap_algorithms
@@ -98,7 +98,7 @@ def a_disk_waits_for_a_secret_that_changed(guest: Guest, target: Lio) -> None:
     guest.qemu.wait_for(re.escape(line), 20)
     time.sleep(2)
     assert 1 < refusals(guest) - before < 7  # after 0, 0.2, 0.5, 1, 2 seconds, and so on
-    target.add_account(Account(*ALICE))
+    target.add_account(Account(ALICE[0], ALICE[1]))
     assert write.wait()[0] == 0
 
 
