@@ -305,7 +305,8 @@ def summary_faults(console: str, failed: str, status: ExitStatus) -> list[str]:
 def wait_for_mark(guest: Guest, before: int) -> str:
     """Give what the console says from a place on, once it has caught up with the end of a command."""
     mark = f"end of row at {before}"
-    guest.channel.write("/dev/kmsg", mark.encode())
+    # without its newline the kernel keeps the line back, in case there is more of it to come
+    guest.channel.write("/dev/kmsg", f"{mark}\n".encode())
     deadline = time.monotonic() + 10
     while mark not in guest.qemu.text()[before:] and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -106,16 +106,18 @@ def pytest_configure(config: pytest.Config) -> None:
         recorder.made(self)
 
     IsbootError.__init__ = construct  # type: ignore[method-assign]
-    from tests.vm.channel import Channel
+    from tests.vm.channel import Pending
 
-    run = Channel.run
+    end = Pending.wait
 
-    def run_and_note(self: Channel, *arguments: Any, **options: Any) -> Any:
-        done = run(self, *arguments, **options)
-        recorder.said(done.output)
-        return done
+    def wait_and_note(self: Pending, *arguments: Any, **options: Any) -> Any:
+        status, output = end(self, *arguments, **options)
+        if b"isboot: " in output:
+            # what forker.py answers is JSON
+            recorder.said(output.decode(errors="replace").replace("\\n", "\n"))
+        return status, output
 
-    Channel.run = run_and_note  # type: ignore[method-assign]
+    Pending.wait = wait_and_note  # type: ignore[method-assign]
     wait = subprocess.Popen.communicate
 
     def communicate(self: Any, *arguments: Any, **options: Any) -> Any:
