@@ -25,7 +25,7 @@ from isboot import boot as story
 from isboot.block import device, udev
 from isboot.commands import boot
 from isboot.config import cmdline
-from isboot.daemon import log, timeline, worker
+from isboot.daemon import first_connection, log, timeline, worker
 from isboot.daemon.channel import Channel
 from isboot.daemon.launcher import Child, Launcher
 from isboot.daemon.log import Log
@@ -248,7 +248,7 @@ def test_a_boot_without_a_path_ends() -> None:
     shared = Shared.make(1, 4096)
     task = worker.Task(config, {}, shared, Log(to_kernel=False), ours, False, 0.0)
     with pytest.raises(DaemonError, match="attaching: no path to try"):
-        worker.Worker(task)._first_connection()
+        first_connection.connect(task)
     ours.close()
     theirs.close()
 
