@@ -37,6 +37,7 @@ void isboot_command_arrive(struct isboot_lane *lane, struct command *command)
 	bool is_known = isboot_scsi_prepare(lane, command);
 
 	command->was_aborted = false;
+	command->is_late = false;
 	command->retries = 0;
 	command->first_retry_ns = 0;
 	command->batch = 0;
@@ -345,16 +346,31 @@ void isboot_command_answer(struct isboot_lane *lane, struct command *command, ui
 	}
 }
 
-/* A new session: everything unfinished is issued anew, in the order it came. */
+bool isboot_command_is_range(const struct command *command)
+{
+	return command->operation == ISBOOT_DISCARD || command->operation == ISBOOT_WRITE_ZEROES;
+}
+
+/*
+ * A new session: everything unfinished is issued anew, in the order it came.
+ *
+ * But for a range the target was too slow for: again and again, it would take every other command of the LUN
+ * with it at each loss.  The block layer can do without: it writes the zeroes itself.
+ */
 void isboot_command_requeue_all(struct isboot_lane *lane)
 {
-	struct link *at;
+	struct link *at, *next;
 
-	for (at = lane->arrivals.next; at != &lane->arrivals; at = at->next) {
+	for (at = lane->arrivals.next; at != &lane->arrivals; at = next) {
 		struct command *command = container_of(at, struct command, arrival);
 
+		next = at->next;
 		if (command->state == COMMAND_FINISHING)
 			continue;
+		if (command->is_late) {
+			isboot_command_finish(lane, command, -EOPNOTSUPP);
+			continue;
+		}
 		if (command->state == COMMAND_SENT)
 			lane->counters->reissued++;
 		unlink_command(lane, command);

@@ -165,6 +165,10 @@ void isboot_event_task_management(struct isboot_lane *lane)
 		isboot_command_finish(lane, command, -ETIMEDOUT);
 		return;
 	}
+	if (command->is_late) {
+		isboot_command_finish(lane, command, -EOPNOTSUPP);
+		return;
+	}
 	command->was_aborted = true;
 	isboot_command_retry(lane, command, true, 0, 0);
 }

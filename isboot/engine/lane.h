@@ -105,6 +105,7 @@ struct command {
 	uint8_t unmap_list[UNMAP_LIST_BYTES];
 	bool fua;
 	bool was_aborted;
+	bool is_late; /* a range that was not done in a command's time: it is not issued again */
 
 	uint32_t received_bytes;
 	uint32_t data_sn;         /* expected: of the next Data-In or R2T */
@@ -319,6 +320,7 @@ void isboot_command_answer(struct isboot_lane *lane, struct command *command, ui
 void isboot_command_finish(struct isboot_lane *lane, struct command *command, int32_t result);
 void isboot_command_retry(struct isboot_lane *lane, struct command *command, bool at_once, uint32_t limit_ms,
 			  int32_t otherwise);
+bool isboot_command_is_range(const struct command *command);
 void isboot_command_requeue_all(struct isboot_lane *lane);
 void isboot_command_fail_all(struct isboot_lane *lane, int32_t code);
 struct command *isboot_command_find(struct isboot_lane *lane, uint32_t initiator_task_tag);

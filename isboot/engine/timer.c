@@ -73,6 +73,7 @@ static void check_commands(struct isboot_lane *lane)
 					 "a command was aborted, issued again, and not answered either");
 			return;
 		}
+		oldest->is_late = isboot_command_is_range(oldest);
 		lane->aborting = oldest;
 		lane->abort_tag = isboot_output_tag(lane, SLOT_ABORT);
 		lane->abort_deadline_ns = lane->now_ns + lane->setup.nop_timeout_ms * NS_PER_MS;

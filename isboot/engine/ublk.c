@@ -93,7 +93,9 @@ static void take_up(struct isboot_lane *lane, uint32_t slot)
 	if (command->operation == ISBOOT_FLUSH)
 		length = offset = 0; /* the block layer gives a flush no place: its sector may be -1 */
 	if (length > (operations[operation].has_payload ? lane->setup.max_io_bytes : UINT32_MAX) ||
-	    length % lane->setup.block_size_bytes || offset % lane->setup.block_size_bytes) {
+	    length % lane->setup.block_size_bytes || offset % lane->setup.block_size_bytes ||
+	    /* SBC-3 §5.43: no blocks are all blocks up to the last */
+	    (!length && command->operation != ISBOOT_FLUSH)) {
 		give_back(lane, slot, -EINVAL);
 		return;
 	}

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
+from crc32c import crc32c as compute_crc32c  # now: a standby's first login is no time for an import
+
 from isboot.errors import ExitStatus, SessionError
 
 BHS_BYTES = 48
@@ -364,9 +366,7 @@ def crc32c(data: bytes) -> bytes:
 
     :source: RFC 7143 §13.1; the examples of appendix B.4 show the order of its bytes
     """
-    from crc32c import crc32c as compute  # only sessions with digests need it
-
-    return int(compute(data)).to_bytes(4, "little")
+    return int(compute_crc32c(data)).to_bytes(4, "little")
 
 
 def _shift(mask: int) -> int:

@@ -10,7 +10,17 @@ import pytest
 from isboot.engine.lane import Discard, Reason
 from isboot.engine.requests import FLUSH, Request, discard, write, write_zeroes
 from tests.engine.harness import session, started
-from tests.engine.peer import CHECK_CONDITION, FINAL, UNDERFLOW, Peer, PeerClosed, Received, sense
+from tests.engine.peer import (
+    CHECK_CONDITION,
+    FINAL,
+    TASK_MANAGEMENT,
+    TASK_MANAGEMENT_RESPONSE,
+    UNDERFLOW,
+    Peer,
+    PeerClosed,
+    Received,
+    sense,
+)
 
 BLOCK, COUNT = 0x1_2345_6789, 0x3FFFFF
 RANGE = (BLOCK * 512, COUNT * 512)
@@ -76,6 +86,7 @@ REFUSALS = [
     (discard(0, 512), sense(5, 0x24, 0), errno.EOPNOTSUPP),
     (discard(0, 512), sense(5, 0x26, 0), errno.EOPNOTSUPP),
     (write_zeroes(0, 512), sense(5, 0x24, 0), errno.EOPNOTSUPP),
+    (write_zeroes(0, 512), sense(5, 0x26, 0), errno.EOPNOTSUPP),
     (discard(0, 512), sense(5, 0x21, 0), errno.EREMOTEIO),
     (write_zeroes(0, 512), sense(7, 0x27, 7), errno.ENOSPC),
 ]
@@ -124,6 +135,31 @@ def test_a_discard_under_way_is_issued_again_on_the_next_session() -> None:
         assert done.result(0) == 0
         assert engine.counters.reissued == 1
     assert [command.data for command in seen] == [UNMAP_LIST, UNMAP_LIST]
+
+
+@pytest.mark.parametrize("is_aborted", [True, False], ids=["aborted", "lost"])
+@pytest.mark.parametrize("request_", [discard(0, 512), write_zeroes(0, 512)])
+def test_a_range_the_target_is_too_slow_for_is_not_issued_again(request_: Request, is_aborted: bool) -> None:
+    """Else every round of time-out, reset and new session would take all other commands with it, for ever."""
+
+    def is_slow(peer: Peer) -> None:
+        peer.receive()
+        abort = peer.expect(TASK_MANAGEMENT)
+        if not is_aborted:
+            raise PeerClosed
+        peer.send(TASK_MANAGEMENT_RESPONSE, tag=abort.tag, transfer_tag=0)
+
+    def answers(peer: Peer) -> None:
+        peer.respond(peer.receive())  # the flush alone
+
+    with started(depth=1, command_timeout_ms=100) as engine:
+        done = engine.ask(request_, FLUSH)
+        if is_aborted:
+            assert engine.play(lambda peer: (is_slow(peer), answers(peer)) and None)[0] == Reason.IDLE
+        else:
+            assert engine.play(is_slow)[0] == Reason.LOST
+            assert engine.play(answers)[0] == Reason.IDLE
+        assert [done.result(0), done.result(1)] == [-errno.EOPNOTSUPP, 0]
 
 
 @pytest.mark.parametrize("request_", [discard(0, 512), write_zeroes(0, 512), write(0, bytes(512))])
