@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.vm import apt, cache, rootfs
-from tests.vm.kernel import Kernel
+from tests.vm.kernel import KERNELS, Kernel
 
 PACKAGES = ("open-iscsi", "qemu-utils", "qemu-block-extra", "libiscsi-bin", "iperf3")
 
@@ -16,6 +16,7 @@ def image(which: Kernel) -> Path:
     echo 'deb {apt.mirror()} {rootfs.SUITE} main' > /etc/apt/sources.list.d/bench.list
     apt-get -q update
     apt-get -qy --no-install-recommends install {" ".join(PACKAGES)}
+    apt-get -qy --no-install-recommends -t {KERNELS[which.label]} install linux-perf
     apt-get clean
     rm -rf /var/lib/apt/lists/*
     """
