@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,11 @@ CASES = (
     ("root=LABEL=root rw", ("/sys/firmware/acpi/tables/IBFT",)),
     ("root=LABEL=root rw", ("/sys/firmware/acpi/tables/BIFT",)),
     ("root=LABEL=root rw", (SYSFS,)),
+    ("root=LABEL=root rw", ("/sys/firmware/acpi/tables/iBFT1", "/sys/firmware/acpi/tables/iBFT2")),
+    ("root=LABEL=root rw", ("/sys/firmware/acpi/tables/IBFT2",)),
+    ("root=LABEL=root rw", ("/sys/firmware/acpi/tables/BIFT1",)),
     ("root=LABEL=root rw", ("/sys/firmware/acpi/tables/DSDT",)),
+    ("root=LABEL=root rw", ("/sys/firmware/acpi/tables/data/iBFT",)),
     ("rd.isboot=0", (IBFT, SYSFS)),
     ("rd.isboot rd.isboot=0", (IBFT,)),
     ("rd.isboot", ()),
@@ -93,8 +98,10 @@ def holds(unit: str, words: str, present: Sequence[str]) -> bool:
             said = [word if "=" in wanted else word.partition("=")[0] for word in words.split()]
             result = wanted in said
         else:
-            assert name == "ConditionPathExists"
-            result = wanted in present
+            assert name in ("ConditionPathExists", "ConditionPathExistsGlob")
+            result = any(
+                fnmatchcase(path, wanted) if name.endswith("Glob") else path == wanted for path in present
+            )
         result ^= "!" in value
         (barred if value.startswith("|") else plain).append(result)
     return all(plain) and (any(barred) or not barred)
