@@ -98,7 +98,8 @@ class LaneThread:
         self.has_given_up = False  #: no path came back in time: nothing was flushed, nobody was told
         self.error: BaseException | None = None
         self._opened: Opened | None = None
-        self._shutdown_give_up_at = math.inf
+        self._shutdown_at = math.inf  #: when one began
+        self._end_give_up_at = math.inf
         self._may_open = threading.Event()
         self._has_ring = threading.Event()
         self._has_fetched = threading.Event()
@@ -137,17 +138,15 @@ class LaneThread:
 
     def expect_shutdown(self, *, is_near: bool) -> None:
         """
-        A shutdown has begun: with every path down for so long I/O fails, so that power-off ends.
+        A shutdown has begun: with every path down for so long from now on I/O fails, so that power-off ends.
 
         :param is_near: False takes it back
         """
-        self._shutdown_give_up_at = math.inf
-        if is_near:
-            self._shutdown_give_up_at = time.monotonic() + self._config.policy.shutdown_give_up_ms / 1000
+        self._shutdown_at = time.monotonic() if is_near else math.inf
 
     def expect_end(self, within_s: float) -> None:
         """The device is being ended: a path that does not come back within this time never will."""
-        self._shutdown_give_up_at = min(self._shutdown_give_up_at, time.monotonic() + within_s)
+        self._end_give_up_at = min(self._end_give_up_at, time.monotonic() + within_s)
 
     def join(self, timeout_s: float) -> bool:
         return self._has_ended.wait(timeout_s)
@@ -232,12 +231,11 @@ class LaneThread:
     def _connect(self, lost_at: float, wait_s: float) -> boot.Attached | None:
         """Try every path at its pace; None when the give-up time is over or the end was asked for."""
         policy, paths = self._config.policy, self._config.paths
-        give_up_at = lost_at + policy.give_up_ms / 1000
         schedule = retry.Schedule(len(paths), policy.login_jitter_ms, is_boot=False, first_pause_s=wait_s)
         attempt = 0
         while True:
             number, pause_s = schedule.next()
-            if not self._sleep(pause_s, give_up_at):
+            if not self._sleep(pause_s, lost_at, is_first=attempt == 0):
                 return None
             attempt += 1
             try:
@@ -265,13 +263,26 @@ class LaneThread:
             self._log.say(f"connected to {attached.session.portal} again after {seconds:.3f} s", Level.NOTICE)
             return attached
 
-    def _sleep(self, seconds: float, give_up_at: float) -> bool:
-        """Wait so long; False if there is no attempt to be made any more."""
+    def _give_up_at(self, lost_at: float) -> float:
+        """Give the time after which a loss is final; a shutdown's time starts when both have happened."""
+        policy = self._config.policy
+        return min(
+            lost_at + policy.give_up_ms / 1000,
+            max(lost_at, self._shutdown_at) + policy.shutdown_give_up_ms / 1000,
+            self._end_give_up_at,
+        )
+
+    def _sleep(self, seconds: float, lost_at: float, *, is_first: bool = False) -> bool:
+        """
+        Wait so long; False if there is no attempt to be made any more.
+
+        :param is_first: the attempt after this is made even where time is over: nobody has tried yet
+        """
         end = time.monotonic() + seconds
         while True:
-            now, give_up = time.monotonic(), min(give_up_at, self._shutdown_give_up_at)
+            now, give_up = time.monotonic(), self._give_up_at(lost_at)
             if now > give_up:
-                return False
+                return is_first and not self._is_stopping.is_set()
             if self._is_stopping.wait(min(NAP_S, max(0.0, end - now), give_up - now + 0.001)):
                 return False
             if time.monotonic() >= end:

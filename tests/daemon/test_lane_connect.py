@@ -53,7 +53,7 @@ def lane_of(facts: LunFacts, *paths: PathConfig, give_up_ms: int = 5000) -> Any:
     lane._log = Log(to_kernel=False)
     lane.lane = SimpleNamespace(probe_attempt=lambda attempt, status: None)  # type: ignore[assignment]
     lane._is_stopping = threading.Event()
-    lane._shutdown_give_up_at = math.inf
+    lane._shutdown_at = lane._end_give_up_at = math.inf
     return lane
 
 
@@ -112,7 +112,7 @@ def test_what_a_target_does_against_the_standard_is_told_after_a_loss_as_well(st
     assert any("NOT AUTHENTICATED" in line for line in lane._log.ring)
 
 
-@pytest.mark.parametrize("how", ["stop", "give-up", "shutdown"])
+@pytest.mark.parametrize("how", ["stop", "give-up", "shutdown", "end"])
 def test_the_search_ends(stack: ExitStack, how: str) -> None:
     target = stack.enter_context(FakeTarget())
     facts = facts_of(path_to(target))
@@ -121,7 +121,38 @@ def test_the_search_ends(stack: ExitStack, how: str) -> None:
     if how == "stop":
         threading.Timer(0.05, lane._is_stopping.set).start()
     if how == "shutdown":
-        lane._shutdown_give_up_at = time.monotonic() + 0.05
+        lane._config = replace(lane._config, policy=replace(lane._config.policy, shutdown_give_up_ms=50))
+        lane.expect_shutdown(is_near=True)
+    if how == "end":
+        lane.expect_end(0.05)
     began = time.monotonic()
     assert reconnect(lane) is None
     assert time.monotonic() - began < 2
+
+
+def test_a_loss_long_after_a_shutdown_began_is_no_end(stack: ExitStack) -> None:
+    target = stack.enter_context(FakeTarget())
+    facts = facts_of(path_to(target))
+    target.stop()
+    threading.Timer(0.05, target.start).start()
+    lane = lane_of(facts, path_to(target))
+    lane._shutdown_at = time.monotonic() - 61
+    assert reconnect(lane) is not None
+
+
+def test_a_shutdown_that_begins_long_after_a_loss_allows_its_own_time(stack: ExitStack) -> None:
+    lane = lane_of(facts_of(path_to(stack.enter_context(FakeTarget()))))
+    lost_at = time.monotonic() - 1
+    lane.expect_shutdown(is_near=True)
+    lane._config = replace(lane._config, policy=replace(lane._config.policy, give_up_ms=86_400_000))
+    assert lane._give_up_at(lost_at) == lane._shutdown_at + lane._config.policy.shutdown_give_up_ms / 1000
+    lane.expect_shutdown(is_near=False)
+    assert lane._give_up_at(lost_at) == lost_at + 86_400
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 60.0], ids=["at once", "after a pause"])
+def test_the_end_is_not_given_up_before_one_attempt(stack: ExitStack, wait_s: float) -> None:
+    target = stack.enter_context(FakeTarget())
+    lane = lane_of(facts_of(path_to(target)), path_to(target))
+    lane.expect_end(-1)
+    assert reconnect(lane, wait_s) is not None
