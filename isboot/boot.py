@@ -239,7 +239,10 @@ def connect(
             if path.nic and trail.portal != portal:
                 # bound to the NIC, a portal without a route would be looked for on the link
                 there = tcp.resolve(trail.portal)
-                bringup.configure(path.nic, there, carrier_timeout_s=CONNECT_TIMEOUT_S, dropins_root=None)
+                if expected is None:
+                    bringup.configure(path.nic, there, carrier_timeout_s=CONNECT_TIMEOUT_S, dropins_root=None)
+                else:
+                    bringup.reroute(interface or "", path.nic, there)
             portal = trail.portal
         except BaseException:
             sock.close()

@@ -21,7 +21,13 @@ NIC = NicConfig(0, "52:54:00:12:34:56", None, None, None, (), 0, "", "manual")
 
 
 @pytest.fixture
-def routed(monkeypatch: pytest.MonkeyPatch) -> list[Portal]:
+def after_loss() -> list[str]:
+    """Give the NICs that were given a route as it is done while the root stands still."""
+    return []
+
+
+@pytest.fixture
+def routed(monkeypatch: pytest.MonkeyPatch, after_loss: list[str]) -> list[Portal]:
     """Give the portals a NIC is configured for; nothing is done to any NIC, and nothing bound to one."""
     asked: list[Portal] = []
 
@@ -33,7 +39,12 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> list[Portal]:
     def unbound(portal: Portal, *, interface: str | None, **rest: Any) -> socket.socket:
         return connect(portal, interface=None, **rest)
 
+    def reroute(interface: str, nic: NicConfig, portals: list[Portal]) -> None:
+        asked.extend(portals)
+        after_loss.append(interface)
+
     monkeypatch.setattr(boot.bringup, "configure", configure)
+    monkeypatch.setattr(boot.bringup, "reroute", reroute)
     monkeypatch.setattr(boot, "_interface", lambda *arguments: "eth0")
     monkeypatch.setattr(boot.tcp, "connect", unbound)
     return asked
@@ -50,7 +61,7 @@ def attach(
 
 
 def test_a_name_is_resolved_at_boot_and_known_after_a_loss(
-    routed: list[Portal], monkeypatch: pytest.MonkeyPatch
+    routed: list[Portal], after_loss: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with FakeTarget() as there, FakeTarget(redirect=(f"localhost:{there.port}", False)) as here:
         memory, path = redirect.Memory(), replace(path_to(here), nic=NIC)
@@ -63,10 +74,12 @@ def test_a_name_is_resolved_at_boot_and_known_after_a_loss(
             raise AssertionError("a resolver was asked while the root may stand still")
 
         routed.clear()
+        assert after_loss == []
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
         again, _ = attach(path, memory, attached.facts)
         assert again.session.portal == Portal("127.0.0.1", there.port)
         assert routed == [again.session.portal]
+        assert after_loss == ["eth0"]
 
 
 def test_md5_alone_needs_no_other_route(routed: list[Portal]) -> None:

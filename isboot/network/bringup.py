@@ -17,9 +17,10 @@ from pathlib import Path
 
 from isboot.errors import ExitStatus, NetworkError
 from isboot.network import nic as one_nic
-from isboot.network import vlan
+from isboot.network import vlan, watch
 from isboot.network.find import called, find_nic
 from isboot.network.kernel import Done, Kernel, Mark, NotYetError, Places, Say, Wanted, unmarked
+from isboot.network.plan import literals, needs_router, plan_routes
 from isboot.network.rtnetlink import Rtnetlink
 from isboot.values import NicConfig, NicState, Portal
 
@@ -92,6 +93,41 @@ def configure_all(
         return bring_up(kernel, wanted, carrier_timeout_s, nic_timeout_s, say, mark, places or Places())
 
 
+def reroute(interface: str, nic: NicConfig, portals: Sequence[Portal]) -> None:
+    """
+    Have the routes to where a target sends a login after a loss, while the root stands still.
+
+    Nothing is waited for and no file of the root is read: who brings the NIC up is the launcher's watch.
+    Where the routes are there no link is listed either: that takes RTNL, which a driver that loads its
+    firmware from the root may hold.
+
+    :param interface: of the NIC, now
+    :param portals: named by their addresses
+    :raises NetworkError: it cannot be done now (mostly TRY_AGAIN)
+    """
+    with Rtnetlink() as kernel:
+        if not _has_routes(kernel, interface, nic, portals):
+            wanted = Wanted(nic, tuple(portals))
+            _, faults = bring_up(kernel, [wanted], 0, 0, _unsaid, unmarked, watch.PLACES, is_patient=False)
+            if faults:
+                raise faults[0]
+
+
+def _unsaid(_line: str) -> None:
+    """For what the watch says already."""
+
+
+def _has_routes(kernel: Kernel, interface: str, nic: NicConfig, portals: Sequence[Portal]) -> bool:
+    if needs_router(nic, portals) or any(one.is_link_local for one in literals(portals)):
+        return False  # the router may be another one now, and so may the NIC's own link-local address
+    try:
+        ifindex = socket.if_nametoindex(interface)
+        present = kernel.routes(nic.address.version if nic.address else 4, ifindex)
+    except OSError:
+        return False
+    return all(one.route in present for one in plan_routes(nic, portals, ifindex))
+
+
 def bring_up(
     kernel: Kernel,
     wanted: Sequence[Wanted],
@@ -101,13 +137,19 @@ def bring_up(
     mark: Mark,
     places: Places,
     clock: Callable[[], float] = time.monotonic,
+    *,
+    is_patient: bool = True,
 ) -> tuple[dict[int, NicState], list[NetworkError]]:
-    """Do what `configure_all` does, with a kernel and a clock given."""
+    """
+    Do what `configure_all` does, with a kernel and a clock given.
+
+    :param is_patient: False: nothing is waited for, addresses and routers neither
+    """
     bounds = {
         "nic": nic_timeout_s,
         "carrier": carrier_timeout_s,
-        "address": DUPLICATE_DETECTION_S,
-        "router": ROUTER_S,
+        "address": DUPLICATE_DETECTION_S if is_patient else 0,
+        "router": ROUTER_S if is_patient else 0,
     }
     pending = [_Pending(one, clock(), clock(), Done(mark)) for one in wanted]
     states: dict[int, NicState] = {}

@@ -58,7 +58,7 @@ def plan_routes(nic: NicConfig, portals: Iterable[Portal], ifindex: int) -> tupl
     metric = nic.index + (IP6_RT_PRIO_USER if version == 6 else 0)
 
     planned = list(_own_networks(nic, portals, ifindex))
-    for host in dict.fromkeys(_literals(portals)):
+    for host in dict.fromkeys(literals(portals)):
         if host.version != version or host == source or host.is_loopback or host.is_link_local:
             continue
         # Off the subnet without a gateway the firmware can only have reached it as a neighbour (proxy ARP).
@@ -82,7 +82,7 @@ def _own_networks(nic: NicConfig, portals: Iterable[Portal], ifindex: int) -> It
             yield PlannedRoute(Route(network, ifindex, None, nic.address.ip, 0), False, is_beside=True)
         return
     networks = [network] if network.prefixlen < 128 else []
-    beyond = [*_literals(portals), *([nic.gateway] if nic.gateway is not None else [])]
+    beyond = [*literals(portals), *([nic.gateway] if nic.gateway is not None else [])]
     if any(host.version == 6 and host.is_link_local for host in beyond) and network != LINK_LOCAL:
         networks.append(LINK_LOCAL)
     for one in networks:
@@ -96,11 +96,12 @@ def needs_router(nic: NicConfig, portals: Iterable[Portal]) -> bool:
     network = nic.address.network
     return any(
         host.version == 6 and not host.is_link_local and not host.is_loopback and host not in network
-        for host in _literals(portals)
+        for host in literals(portals)
     )
 
 
-def _literals(portals: Iterable[Portal]) -> Iterator[IpAddress]:
+def literals(portals: Iterable[Portal]) -> Iterator[IpAddress]:
+    """Give the addresses of the portals that are named by one, without zones."""
     for portal in portals:
         try:
             host = ip_address(portal.host)

@@ -1,12 +1,19 @@
 """Waiting at boot: for several NICs together, with a word now and then, and not longer than it helps."""
 
+import contextlib
+import socket
+from dataclasses import replace
 from pathlib import Path
 
-from isboot.errors import ExitStatus
+import pytest
+
+from isboot.errors import ExitStatus, NetworkError
+from isboot.network import bringup, watch
 from isboot.network.kernel import Wanted
-from isboot.network.rtnetlink import IFF_UP
-from isboot.values import NicConfig
+from isboot.network.rtnetlink import IFF_UP, Link
+from isboot.values import NicConfig, Portal
 from tests.network.kernels import CARRIER, FakeKernel, make_link, make_nic, places, run_all
+from tests.network.test_drivers import make_e1000
 
 OTHER_MAC = "52:54:00:12:34:57"
 
@@ -98,3 +105,56 @@ def test_managers_hear_of_a_nic_that_does_not_come_at_boot(tmp_path: Path) -> No
     assert list(states) == [1]
     assert (tmp_path / "systemd/network/00-isboot-525400123456.network").exists()
     assert not (tmp_path / "network/ifstate.eth0").exists()
+
+
+# --- after a loss, where a target sends a login elsewhere
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeKernel:
+    """Give the kernel of a machine whose root stands still: a NIC without a driver, no file may be read."""
+    kernel = FakeKernel(make_link(2, "eth0"))
+    monkeypatch.setattr(bringup, "Rtnetlink", lambda: contextlib.nullcontext(kernel))
+    monkeypatch.setattr(socket, "if_nametoindex", lambda name: 2)
+    make_e1000(tmp_path)
+    nowhere = {"sysfs_net": tmp_path, "sysfs_bus": tmp_path / "bus", "sysctls": tmp_path}
+    monkeypatch.setattr(watch, "PLACES", watch.PLACES._replace(**nowhere))
+    read_text = Path.read_text
+
+    def read(path: Path, encoding: str) -> str:
+        assert path.is_relative_to(tmp_path), f"{path} may be on the root"
+        return read_text(path, encoding)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    return kernel
+
+
+def test_a_route_that_is_missing_after_a_loss_is_made_and_then_left_alone(
+    lost: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bringup.reroute("eth0", make_nic(), [Portal("203.0.113.9")])
+    assert "route 203.0.113.9/32" in lost.log
+    made = list(lost.log)
+
+    def list_links() -> list[Link]:
+        raise AssertionError("RTNL may be held by a driver that waits for the root")
+
+    monkeypatch.setattr(lost, "links", list_links)
+    bringup.reroute("eth0", make_nic(), [Portal("203.0.113.9")])
+    assert (lost.log, lost.now) == (made, 100.0)
+
+
+@pytest.mark.parametrize("what", ["nic", "carrier", "router"])
+def test_nothing_is_waited_for_nor_read_of_the_root_after_a_loss(lost: FakeKernel, what: str) -> None:
+    nic, portal = make_nic(), Portal("203.0.113.9")
+    if what == "nic":
+        lost.present.clear()
+    elif what == "carrier":
+        lost.present[2] = make_link(2, "eth0", flags=IFF_UP)
+    else:
+        nic, portal = replace(make_nic("2001:db8::15/64"), gateway=None), Portal("2001:db8:9::9")
+    with pytest.raises(NetworkError) as caught:
+        bringup.reroute("eth0", nic, [portal])
+    assert lost.now == 100.0
+    assert caught.value.exit_status is (ExitStatus.NOTHING_THERE if what == "nic" else ExitStatus.TRY_AGAIN)
+    assert ("without a driver: pci 0000:00:03.0" in caught.value.message) == (what == "nic")
