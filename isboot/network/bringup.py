@@ -7,6 +7,7 @@ come (watch.py).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
@@ -255,6 +256,8 @@ def need_carrier(name: str, nic: NicConfig, portal: Portal) -> None:
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as own_socket:
             own_socket.bind((str(nic.address.ip), 0))
     except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            return  # no free port, a filter of a control group: nothing that TCP's connect() has to share
         raise NetworkError(
             f"{doing}: {nic.address.ip}: {error.strerror}",
             "somebody took the address away: it is put back",

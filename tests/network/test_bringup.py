@@ -1,6 +1,8 @@
 """Waiting at boot: for several NICs together, with a word now and then, and not longer than it helps."""
 
 import contextlib
+import errno
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from isboot.errors import ExitStatus, NetworkError
 from isboot.network import bringup, watch
 from isboot.network.kernel import Wanted
-from isboot.network.rtnetlink import IFF_UP, Link
+from isboot.network.rtnetlink import IFF_RUNNING, IFF_UP, Link
 from isboot.values import NicConfig, Portal
 from tests.network.kernels import CARRIER, FakeKernel, make_link, make_nic, places, run_all
 from tests.network.test_drivers import make_e1000
@@ -158,3 +160,22 @@ def test_nothing_is_waited_for_nor_read_of_the_root_after_a_loss(lost: FakeKerne
     assert lost.now == 100.0
     assert caught.value.exit_status is (ExitStatus.NOTHING_THERE if what == "nic" else ExitStatus.TRY_AGAIN)
     assert ("without a driver: pci 0000:00:03.0" in caught.value.message) == (what == "nic")
+
+
+@pytest.mark.parametrize("code", [errno.EADDRINUSE, errno.EPERM, errno.ENOBUFS, errno.EADDRNOTAVAIL])
+def test_only_an_address_that_is_gone_keeps_from_connecting(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(socket.socket):
+        def bind(self, address: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(socket, "socket", Refusing)
+    monkeypatch.setattr(bringup.fcntl, "ioctl", lambda *_: bringup.IFREQ.pack(b"eth0", IFF_RUNNING))
+    expected = (
+        pytest.raises(NetworkError, match=r"192\.0\.2\.15: Cannot assign requested address")
+        if code == errno.EADDRNOTAVAIL
+        else contextlib.nullcontext()
+    )
+    with expected:
+        bringup.need_carrier("eth0", make_nic(), Portal("192.0.2.9"))
