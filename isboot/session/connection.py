@@ -109,7 +109,9 @@ class Connection:
     def _wait(self, events: int, deadline: Deadline) -> None:
         poll = select.poll()
         poll.register(self.sock, events)
-        if not poll.poll(deadline.left_ms()):
+        left_ms = deadline.left_ms()
+        # over is over: a peer that sends without end always has something to read
+        if not left_ms or not poll.poll(left_ms):
             raise ConnectionLost(
                 f"{self.doing}: no answer within {deadline.text}",
                 hint="the target's log may say what it waits for",

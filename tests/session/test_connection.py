@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,6 +42,16 @@ def answering(wire: bytes) -> Iterator[socket.socket]:
     with ours:
         yield ours
     thread.join()
+
+
+def test_a_flood_does_not_outlast_a_deadline() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(pdu.encode(pdu.NopIn()) * 8)
+        flooded = connection.Connection(ours, "login to a flood")
+        with pytest.raises(ConnectionLost, match="login to a flood: no answer within 2 s"):
+            flooded.receive(connection.Deadline(time.monotonic() - 1, "2 s"))
+        assert isinstance(flooded.receive(connection.Deadline.within(1000)), pdu.NopIn)  # none was read
 
 
 def test_the_session_is_what_both_sides_agreed_on() -> None:
