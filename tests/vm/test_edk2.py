@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import sys
 import uuid
 
 import pytest
 
-from tests.vm import edk2
+from tests.vm import disk, edk2, guest
 from tests.vm.edk2 import Attempt
 from tests.vm.ibft import MUTUAL
+from tests.vm.kernel import kernel
+from tests.vm.qemu import Machine
+from tests.vm.rig import Rig
+from tests.vm.target import Lun
 
 MAC = "52:54:00:99:00:00"
 NAME = "iqn.2001-04.com.example:rig"
@@ -78,3 +84,34 @@ def test_the_policy_for_routers_has_a_good_checksum() -> None:
     raw = edk2.listening_to_routers()
     total = sum(struct.unpack(f"<{len(raw) // 2}H", raw))
     assert (total & 0xFFFF) + (total >> 16) == 0xFFFF
+
+
+# The whole chain without iPXE, a minute: with --all only, and not even collected (so not skipped) without.
+if "--all" in sys.argv:
+
+    @pytest.mark.guest
+    def test_a_machine_lives_on_the_lun_its_own_firmware_booted(rig: Rig, kernel_label: str) -> None:
+        network = rig.network()
+        root = disk.copy(kernel(kernel_label), rig.directory / "root.img")
+        target = rig.target(Lun(root.file))
+        network.start_dhcp()
+        # Two attempts on one NIC, one with DHCP's address and one with its own: the same.
+        attempts = [
+            Attempt(network.mac(), network.address(), target.name, address)
+            for address in ("", f"{network.guest_address()}/24")
+        ]
+        variables = rig.directory / "variables.fd"
+        variables.write_bytes(edk2.variables("iqn.2001-04.com.example:edk2", attempts))
+        machine = Machine(firmware="uefi", variables=variables, network=network)
+        with guest.guest_lock(), guest.running(machine, rig.directory) as booted:
+            rig.guests.append(booted)
+            booted.wait_agent(240)
+            run = booted.channel.run
+            assert run("findmnt -no SOURCE /").output == "/dev/ublkb0p3\n"
+            document = json.loads(run("isboot ibft --json", 30).output)
+            assert (document["source"], len(document["nics"]), len(document["targets"])) == ("acpi", 2, 2)
+            assert {"fixed-length", "nic-per-attempt"} <= {quirk["code"] for quirk in document["quirks"]}
+            addresses = run("ip -4 -brief address show dev eth0").output
+            assert addresses.split()[2:] == [f"{network.guest_address()}/24"]
+            booted.power_off(120)
+            assert "logged out of" in booted.qemu.text()
