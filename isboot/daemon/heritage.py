@@ -121,15 +121,19 @@ def note_standby(device_id: int, pid: int) -> None:
     (WORLD / f"{STANDBY}{device_id}").write_text(f"{pid} {start_time(pid)}\n", encoding="ascii")
 
 
-def end_standby(device_id: int, serving_pid: int) -> None:
+def end_standby(device_id: int, serving_pid: int) -> set[int]:
     """
     End the standby of the launcher before: the next cannot talk to it, and two would both take over.
 
     :param serving_pid: never this one: the standby that was noted may have become the worker since
+    :return: pid of the one that was noted: it may have taken over before its end; empty if none was
     """
     try:
         pid, began = map(int, (WORLD / f"{STANDBY}{device_id}").read_text(encoding="ascii").split())
     except (OSError, ValueError):
-        return
-    if began and pid != serving_pid and start_time(pid) == began:
+        return set()
+    if pid == serving_pid:
+        return set()
+    if began and start_time(pid) == began:
         os.kill(pid, signal.SIGKILL)
+    return {pid}

@@ -73,6 +73,7 @@ class Launcher:
     _live: Live | None = None
     _worker: Child | None = None
     _standby: Child | None = None
+    _spent: set[int] = field(default_factory=set)  #: pids of standbys that ended before they said Live
     _respawn_at: float | None = None
     _connected: dict[int, Connected] = field(default_factory=dict)
     _replacements: int = 0
@@ -123,7 +124,7 @@ class Launcher:
         end = heritage.knock(left.live.device_id)
         worker_child = Child("worker", left.pid, os.pidfd_open(left.pid), end, time.monotonic())
         # last: from here to the greeting of the worker nobody stands by
-        heritage.end_standby(left.live.device_id, left.pid)
+        self._spent |= heritage.end_standby(left.live.device_id, left.pid)
         self.log.say(f"adopted worker {left.pid}", Level.NOTICE)
         return self._keep(worker_child)
 
@@ -194,7 +195,9 @@ class Launcher:
                     one.serve()
                 elif self._live is not None and self._worker is not None:
                     dead = self._worker
-                    one.take_over(self._live, dead.pid, dead.pidfd, is_last=self._is_finishing)
+                    one.take_over(
+                        self._live, dead.pid, dead.pidfd, spent=self._spent, is_last=self._is_finishing
+                    )
                 status = int(ExitStatus.FINE)
             except BaseException as error:
                 is_boot = self.config.is_boot_lun and role == "worker" and not one.is_live
@@ -312,12 +315,14 @@ class Launcher:
         child.role = "worker"
         self._worker = child
         self._standby = None
+        self._spent.clear()
 
     def _bury(self, child: Child) -> None:
         child.is_dead = True
         how = _reap(child)
         if child is self._standby:
             self._standby = None
+            self._spent.add(child.pid)
             self._close(child)
             if self._is_finishing:
                 self._end_with(f"ending the device: process {child.pid} ended ({how})")
@@ -433,6 +438,7 @@ class Launcher:
         if self._standby is not None:
             signal.pidfd_send_signal(self._standby.pidfd, signal.SIGKILL)
             os.waitid(os.P_PIDFD, self._standby.pidfd, os.WEXITED)
+            self._spent.add(self._standby.pid)
             self._close(self._standby)
             self._standby = None
 

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -105,10 +105,13 @@ class Worker:
         wanted = first.disks if luns == "all" else () if isinstance(luns, str) else luns
         return tuple(lun for lun in wanted if lun != first.path.lun)
 
-    def take_over(self, live: Live, dead_pid: int, pidfd: int, *, is_last: bool = False) -> None:
+    def take_over(
+        self, live: Live, dead_pid: int, pidfd: int, *, spent: Set[int] = frozenset(), is_last: bool = False
+    ) -> None:
         """
         Stand by until the worker behind `pidfd` dies, then serve its device.
 
+        :param spent: pids of its other standbys, which ended: one may have taken over before it did
         :param is_last: it died while it ended the device: this process is to end it
 
         Everything is made ahead: between the death and END_USER_RECOVERY no file is opened but /dev/ublkcN,
@@ -127,7 +130,7 @@ class Worker:
         if is_last and (info is None or info.is_stopped):
             self._end_what_is_left(device, live.facts, exists=info is not None)
             return
-        if info is None or info.is_stopped or info.server_pid not in (dead_pid, NOBODY):
+        if info is None or info.is_stopped or info.server_pid not in (dead_pid, *spent, NOBODY):
             # its number may be another device's by now, whose server lives, or which is just being made
             task.log.say(f"standby of worker {dead_pid}: {device.name} is not its device any more: leaving")
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,5 +74,15 @@ def test_the_door_is_each_devices_own() -> None:
 
 def test_a_standby_that_serves_by_now_is_not_ended() -> None:
     heritage.note_standby(2, os.getpid())
-    heritage.end_standby(2, os.getpid())
-    heritage.end_standby(3, 1)  # of another device: nothing is noted
+    assert heritage.end_standby(2, os.getpid()) == set()
+    assert heritage.end_standby(3, 1) == set()  # of another device: nothing is noted
+
+
+def test_a_standby_that_is_ended_may_have_served_and_is_named() -> None:
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    heritage.note_standby(2, pid)
+    assert heritage.end_standby(2, 1) == {pid}
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+    assert heritage.end_standby(2, 1) == {pid}  # dead before the adoption: known all the same

@@ -7,7 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from isboot._engine import lib
 
+from isboot.block.device import NOBODY, Info
+from isboot.daemon import worker as module
 from isboot.daemon.channel import Channel, Done, Live
 from isboot.daemon.log import Log
 from isboot.daemon.worker import Task, Worker
@@ -35,3 +38,56 @@ def test_a_device_that_was_stopped_from_outside_is_told(launcher: tuple[Worker, 
         worker._attend(Live(3, 1, 128, LUN))
     assert isinstance(end.receive(), Live)
     assert end.receive() == Done("gone")
+
+
+class Kernel:
+    """What the driver says of the device, in place of the device."""
+
+    def __init__(self, info: Info | None) -> None:
+        self.name = "ublkb3"
+        self._info = info
+        self.recovered: list[str] = []
+
+    def info(self) -> Info | None:
+        return self._info
+
+    def start_recovery(self) -> int:
+        self.recovered.append("start")
+        return 0
+
+    def end_recovery(self) -> None:
+        self.recovered.append("end")
+
+
+LIVE, DEAD = int(lib.ISBOOT_UBLK_S_DEV_LIVE), int(lib.ISBOOT_UBLK_S_DEV_DEAD)
+
+
+@pytest.mark.parametrize(
+    ("info", "is_ours"),
+    [
+        (Info(LIVE, 811), True),
+        (Info(LIVE, NOBODY), True),  # Linux 7.2: the server is dead
+        (Info(LIVE, 813), True),  # Linux 6.12: a standby took over and died, too
+        (Info(LIVE, 900), False),
+        (Info(DEAD, 811), False),
+        (None, False),
+    ],
+    ids=["worker's", "nobody's", "standby's", "another's", "stopped", "gone"],
+)
+def test_a_standby_takes_over_what_its_own_served_and_nothing_else(
+    launcher: tuple[Worker, Channel], monkeypatch: pytest.MonkeyPatch, info: Info | None, is_ours: bool
+) -> None:
+    worker, _ = launcher
+    kernel = Kernel(info)
+    attended: list[Live] = []
+    object.__setattr__(worker._task, "shared", SimpleNamespace(counters=SimpleNamespace(worker_generation=0)))
+    monkeypatch.setattr(module, "Control", lambda: None)
+    monkeypatch.setattr(module, "Device", lambda *_: kernel)
+    monkeypatch.setattr(module.armour, "put_on", lambda log, is_armed: None)
+    for step in ("_make_lanes", "_open"):
+        monkeypatch.setattr(worker, step, lambda *_: None)
+    monkeypatch.setattr(worker, "_wait_for_death", lambda pidfd: True)
+    monkeypatch.setattr(worker, "_attend", attended.append)
+    worker.take_over(Live(3, 1, 128, LUN), 811, -1, spent={812, 813})
+    assert kernel.recovered == (["start", "end"] if is_ours else [])
+    assert len(attended) == is_ours

@@ -1,0 +1,86 @@
+"""What a launcher remembers for the children it makes later."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from isboot.daemon import launcher as module
+from isboot.daemon.channel import Channel, Done, Live
+from isboot.daemon.launcher import Child, Launcher
+from isboot.daemon.worker import Task
+from tests.block.test_parameters import LUN
+from tests.daemon.test_launcher_status import launcher as served
+
+launcher = served  # the fixture
+
+
+class Standby:
+    """Tells, in the child, whose device it would take over."""
+
+    is_live = False
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def take_over(self, live: Live, dead_pid: int, pidfd: int, *, spent: set[int], is_last: bool) -> None:
+        self._task.channel.send(Done(f"{dead_pid} {sorted(spent)} {is_last}"))
+
+
+@pytest.fixture(autouse=True)
+def standbys(monkeypatch: pytest.MonkeyPatch, launcher: Launcher) -> None:
+    monkeypatch.setattr(module.worker, "Worker", Standby)
+    server: Any = SimpleNamespace(close_in_child=lambda: None)
+    launcher._server = server
+
+
+def add_standby(launcher: Launcher) -> Child:
+    """Fork one that does nothing."""
+    ours, theirs = Channel.pair()
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    theirs.close()
+    launcher._standby = Child("standby", pid, os.pidfd_open(pid), ours, 0.0)
+    return launcher._standby
+
+
+def task_of_next(launcher: Launcher) -> str:
+    child = launcher._fork("standby")
+    said = child.channel.receive()
+    os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+    launcher._close(child)
+    assert isinstance(said, Done)
+    return said.word
+
+
+def test_a_standby_that_died_is_named_to_the_next_for_it_may_have_taken_over(launcher: Launcher) -> None:
+    standby = add_standby(launcher)
+    assert launcher._worker is not None
+    launcher._worker.is_dead = True
+    os.kill(standby.pid, signal.SIGKILL)
+    launcher._bury(standby)
+    assert task_of_next(launcher) == f"811 [{standby.pid}] False"
+
+
+def test_a_standby_that_is_dismissed_is_named_to_whoever_ends_the_disk(launcher: Launcher) -> None:
+    standby = add_standby(launcher)
+    launcher._dismiss_standby()
+    assert task_of_next(launcher) == f"811 [{standby.pid}] True"
+
+
+def test_once_a_standby_serves_those_before_it_are_nobodys(launcher: Launcher) -> None:
+    launcher._spent.add(812)
+    standby = add_standby(launcher)
+    os.kill(standby.pid, signal.SIGKILL)
+    worker, end = Channel.pair()
+    launcher._worker = Child("worker", 811, os.eventfd(0), worker, 0.0)
+    launcher._promote(standby, Live(3, 1, 128, LUN))
+    os.waitid(os.P_PIDFD, standby.pidfd, os.WEXITED)
+    assert task_of_next(launcher) == f"{standby.pid} [] False"
+    launcher._close(standby)
+    end.close()
