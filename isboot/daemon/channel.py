@@ -23,6 +23,7 @@ class Live:
 
     :param retries: how often START_USER_RECOVERY was answered EBUSY; 0 for a first start
     :param seconds: from the death of the worker before (its pidfd) to END_USER_RECOVERY; 0 for a first start
+    :param is_shutdown_near: the sender was told "shutdown"
     """
 
     device_id: int
@@ -31,6 +32,7 @@ class Live:
     facts: LunFacts
     retries: int = 0
     seconds: float = 0.0
+    is_shutdown_near: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from isboot import __version__
 from isboot._engine import lib
 from isboot.daemon import armour, channel, heritage, status, worker
 from isboot.daemon.channel import Channel, Connected, Done, Failed, Grown, Live, Others, Refused, Request
+from isboot.daemon.child import Child, reap
 from isboot.daemon.control import Client, Server
 from isboot.daemon.interrupts import Interrupts, Terminal
 from isboot.daemon.log import Level, Log
@@ -34,19 +35,6 @@ from isboot.values import BootConfig, NicState
 ROOT_S = 60.0  #: for the root file system, from the device on, before something is said
 LAST_TRIES = 3  #: of ending a device whose worker died at that
 RESPAWN_S = 1.0  #: before a standby that ended at once is made again
-
-
-@dataclass(slots=True)
-class Child:
-    """A forked process: its role is "worker" or "standby"."""
-
-    role: str
-    pid: int
-    pidfd: int
-    channel: Channel
-    began: float
-    is_dead: bool = False
-    is_silent: bool = False  #: it closed its end of the channel
 
 
 @dataclass(slots=True)
@@ -83,6 +71,7 @@ class Launcher:
     _failure: Failed | None = None
     _waiting: Client | None = None  #: who asked the worker for something
     _asked: str = ""  #: and for what
+    _is_shutdown_near: bool = False
     _is_finishing: bool = False
     _has_ended: bool = False  #: the worker has flushed and logged out, or can do no more about it
     _is_interrupted: bool = False  #: before there was a device
@@ -295,6 +284,9 @@ class Launcher:
                 self.timeline.resume()
                 self._root_late_at = time.monotonic() + ROOT_S if self._root else math.inf
                 self.on_live(f"ublkb{message.device_id}")
+            self._is_shutdown_near |= message.is_shutdown_near
+            if self._is_shutdown_near and not message.is_shutdown_near:
+                child.channel.send(Request("shutdown"))
             if self._is_finishing:
                 child.channel.send(Request("finish"))
             else:
@@ -319,7 +311,7 @@ class Launcher:
 
     def _bury(self, child: Child) -> None:
         child.is_dead = True
-        how = _reap(child)
+        how = reap(child)
         if child is self._standby:
             self._standby = None
             self._spent.add(child.pid)
@@ -408,8 +400,9 @@ class Launcher:
             if child is not None and not child.is_dead:
                 signal.pidfd_send_signal(child.pidfd, number)
         os.kill(os.getpid(), number)
+        self._is_shutdown_near = number == signal.SIGUSR1
         if self._worker is not None and not self._worker.is_dead and self._live is not None:
-            self._worker.channel.send(Request("shutdown" if number == signal.SIGUSR1 else "no-shutdown"))
+            self._worker.channel.send(Request("shutdown" if self._is_shutdown_near else "no-shutdown"))
         client.answer(ok=True)
 
     def _ask_worker(self, client: Client, word: str) -> None:
@@ -483,14 +476,3 @@ class Launcher:
             "worker_replacements": self._replacements,
         }
         return {"version": __version__, "devices": [row]}
-
-
-def _reap(child: Child) -> str:
-    """Take note of a child's end; how it ended, in words."""
-    try:
-        result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
-    except ChildProcessError:
-        return "adopted"  # not our fork: init reaps it
-    if result is None or result.si_code != os.CLD_EXITED:
-        return f"signal {result.si_status if result else 0}"
-    return f"exit status {result.si_status}" if result.si_status else "by itself"

@@ -71,6 +71,7 @@ class Worker:
         self._control: Control | None = None
         self._channel = task.channel
         self._live: Live | None = None
+        self._is_shutdown_near = False
         self._grown: LunFacts | None = None  #: the LUN, larger than the disk is
 
     # --- the two ways to begin ---
@@ -259,7 +260,7 @@ class Worker:
         """Tell the launcher what it may not know yet, and leave it for one that comes later."""
         live = self._live
         assert live is not None  # noqa: S101 - set before the first call
-        self._channel.send(live)
+        self._channel.send(replace(live, is_shutdown_near=self._is_shutdown_near))
         for lane in self._lanes:
             lane.announce()
         self._leave_word(live)
@@ -341,6 +342,7 @@ class Worker:
         return Done("claim")
 
     def _expect_shutdown(self, *, is_near: bool) -> Message:
+        self._is_shutdown_near = is_near
         for lane in self._lanes:
             lane.expect_shutdown(is_near=is_near)
         return Done("shutdown")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from isboot.daemon import launcher as module
-from isboot.daemon.channel import Channel, Done, Live
-from isboot.daemon.launcher import Child, Launcher
+from isboot.daemon.channel import Channel, Done, Live, Request
+from isboot.daemon.child import Child
+from isboot.daemon.launcher import Launcher
 from isboot.daemon.worker import Task
 from tests.block.test_parameters import LUN
 from tests.daemon.test_launcher_status import launcher as served
@@ -84,3 +85,36 @@ def test_once_a_standby_serves_those_before_it_are_nobodys(launcher: Launcher) -
     assert task_of_next(launcher) == f"{standby.pid} [] False"
     launcher._close(standby)
     end.close()
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_worker_made_during_a_shutdown_is_told_of_it(launcher: Launcher, knows: bool) -> None:
+    assert launcher._worker is not None
+    launcher._is_finishing = True  # no standby is needed here
+    launcher._is_shutdown_near = True
+    ours, theirs = Channel.pair()
+    launcher._hear(Child("worker", 811, -1, ours, 0.0), Live(3, 1, 128, LUN, is_shutdown_near=knows))
+    told = [] if knows else [Request("shutdown")]
+    assert [theirs.receive() for _ in told] == told
+    assert theirs.receive() == Request("finish")
+    ours.close()
+    theirs.close()
+
+
+def test_a_launcher_hears_from_the_worker_it_adopts_that_a_shutdown_is_near(launcher: Launcher) -> None:
+    launcher._is_finishing = True
+    assert launcher._worker is not None
+    launcher._hear(launcher._worker, Live(3, 1, 128, LUN, is_shutdown_near=True))
+    assert launcher._is_shutdown_near
+
+
+@pytest.mark.parametrize(("word", "is_near"), [("arm", True), ("disarm", False)])
+def test_what_was_last_said_of_a_shutdown_is_kept(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, word: str, is_near: bool
+) -> None:
+    launcher._is_shutdown_near = not is_near
+    launcher._worker = None  # it just died
+    monkeypatch.setattr(module.os, "kill", lambda pid, number: None)
+    client: Any = SimpleNamespace(word=word, answer=lambda **_: None)
+    launcher._answer(client)
+    assert launcher._is_shutdown_near is is_near

@@ -10,7 +10,8 @@ import pytest
 from isboot._engine import lib
 
 from isboot.daemon.channel import Channel, Connected, Live, wait_readable
-from isboot.daemon.launcher import Child, Launcher
+from isboot.daemon.child import Child
+from isboot.daemon.launcher import Launcher
 from isboot.daemon.log import Log
 from isboot.daemon.shared import Shared
 from isboot.values import BootConfig, PathConfig, Policy, Portal

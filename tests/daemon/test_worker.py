@@ -11,7 +11,7 @@ from isboot._engine import lib
 
 from isboot.block.device import NOBODY, Info
 from isboot.daemon import worker as module
-from isboot.daemon.channel import Channel, Done, Live
+from isboot.daemon.channel import Channel, Done, Live, Request
 from isboot.daemon.log import Log
 from isboot.daemon.worker import Task, Worker
 from isboot.errors import DaemonError
@@ -38,6 +38,17 @@ def test_a_device_that_was_stopped_from_outside_is_told(launcher: tuple[Worker, 
         worker._attend(Live(3, 1, 128, LUN))
     assert isinstance(end.receive(), Live)
     assert end.receive() == Done("gone")
+
+
+def test_who_was_told_of_a_shutdown_tells_the_launcher_that_comes_later(
+    launcher: tuple[Worker, Channel],
+) -> None:
+    worker, end = launcher
+    worker._live = Live(3, 1, 128, LUN)
+    worker._obey(Request("shutdown"))
+    worker._greet()
+    assert end.receive() == Done("shutdown")
+    assert end.receive() == Live(3, 1, 128, LUN, is_shutdown_near=True)
 
 
 class Kernel:
