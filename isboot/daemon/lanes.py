@@ -179,11 +179,11 @@ class LaneThread:
 
     def _serve(self) -> None:
         lost_at = time.monotonic()
-        wait_s = 0.0
+        waits_s = retry.NO_WAITS
         while not self._is_stopping.is_set():
             if self.attached is None:
                 self._counters.state = lib.ISBOOT_LANE_RECONNECTING
-                self.attached = self._connect(lost_at, wait_s)
+                self.attached = self._connect(lost_at, waits_s)
             if self.attached is None:
                 self._fail_all()
                 return
@@ -200,7 +200,7 @@ class LaneThread:
             if reason != Reason.LOST:
                 return
             lost_at = time.monotonic()
-            wait_s = float(loss.time2wait_s)
+            waits_s = self._waits_after(loss, self.attached)
             self._tell_loss(loss)
             self.attached = None
 
@@ -228,10 +228,21 @@ class LaneThread:
             finally:
                 again.sock.close()
 
-    def _connect(self, lost_at: float, wait_s: float) -> boot.Attached | None:
+    def _waits_after(self, loss: Loss, attached: boot.Attached) -> Mapping[int, float]:
+        """Give the seconds before the next login, by the index of a path: it waits that was told to."""
+        if loss.time2wait_s > retry.MAX_TIME2WAIT_S:
+            self._log.say_once(
+                f"lane{self.index} Time2Wait",
+                f"{attached.session.portal} asks for {loss.time2wait_s} s without a login (Time2Wait):"
+                f" not more than {retry.MAX_TIME2WAIT_S:g} s are kept",
+                Level.WARNING,
+            )
+        return {attached.path.index: min(float(loss.time2wait_s), retry.MAX_TIME2WAIT_S)}
+
+    def _connect(self, lost_at: float, waits_s: Mapping[int, float]) -> boot.Attached | None:
         """Try every path at its pace; None when the give-up time is over or the end was asked for."""
         policy, paths = self._config.policy, self._config.paths
-        schedule = retry.Schedule(len(paths), policy.login_jitter_ms, is_boot=False, first_pause_s=wait_s)
+        schedule = retry.Schedule(len(paths), policy.login_jitter_ms, is_boot=False, waits_s=waits_s)
         attempt = 0
         while True:
             number, pause_s = schedule.next()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from isboot.errors import ExitStatus, IdentityError, IsbootError
@@ -42,6 +42,9 @@ REFUSED = Pace("not let in", (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0), is_final=Tru
 ANOTHER_DISK = Pace("another disk", (5.0,), is_final=True)
 # fmt: on
 _TOO_MANY_CONNECTIONS = (2, 6)
+NO_WAITS: Mapping[int, float] = {}
+#: of a target's Time2Wait that is kept: a broken target says 65535, 18 hours for the root to stand still
+MAX_TIME2WAIT_S = 60.0
 SPREAD_FROM_S = 0.5  #: pauses from here on are spread: shorter ones are over before a storm has gathered
 
 
@@ -96,18 +99,18 @@ class Schedule:
     Which path is tried next, and when.  A path that is refused does not hold up the others.
 
     :param is_boot: what is final is not tried again
-    :param first_pause_s: before the first attempt of each
+    :param waits_s: before the first attempt of a path, by its index; the others are tried at once
     """
 
     def __init__(
-        self, paths: int, jitter_ms: int, *, is_boot: bool, first_pause_s: float = 0.0,
+        self, paths: int, jitter_ms: int, *, is_boot: bool, waits_s: Mapping[int, float] = NO_WAITS,
         clock: Callable[[], float] = time.monotonic, chance: Callable[[], float] = _chance,
     ) -> None:  # fmt: skip
         self._jitter_ms = jitter_ms
         self._is_boot = is_boot
         self._clock = clock
         self._chance = chance
-        self._turns = [_Turn(clock() + first_pause_s) for _ in range(paths)]
+        self._turns = [_Turn(clock() + waits_s.get(index, 0.0)) for index in range(paths)]
         self._last = paths - 1
 
     @property

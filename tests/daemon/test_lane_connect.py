@@ -16,6 +16,7 @@ import pytest
 from isboot import boot
 from isboot.daemon.lanes import LaneThread
 from isboot.daemon.log import Log
+from isboot.engine.lane import Cause, Loss
 from isboot.errors import ExitStatus, IdentityError
 from isboot.session import redirect
 from isboot.values import BootConfig, Credentials, LunFacts, PathConfig, Policy, Secret
@@ -58,7 +59,7 @@ def lane_of(facts: LunFacts, *paths: PathConfig, give_up_ms: int = 5000) -> Any:
 
 
 def reconnect(lane: Any, wait_s: float = 0.0) -> boot.Attached | None:
-    attached: boot.Attached | None = lane._connect(time.monotonic(), wait_s)
+    attached: boot.Attached | None = lane._connect(time.monotonic(), {0: wait_s})
     if attached is not None:
         attached.sock.close()
     return attached
@@ -156,3 +157,27 @@ def test_the_end_is_not_given_up_before_one_attempt(stack: ExitStack, wait_s: fl
     lane = lane_of(facts_of(path_to(target)), path_to(target))
     lane.expect_end(-1)
     assert reconnect(lane, wait_s) is not None
+
+
+def lost(time2wait_s: int = 0) -> Loss:
+    return Loss(Cause.ASYNC_DROP, 0, time2wait_s, 3, 0, "")
+
+
+def test_what_a_target_asks_to_wait_holds_for_its_path_and_has_a_bound(stack: ExitStack) -> None:
+    target = stack.enter_context(FakeTarget())
+    facts = facts_of(path_to(target))
+    lane = lane_of(facts, replace(path_to(target), index=0), replace(path_to(target), index=1))
+    attached = SimpleNamespace(path=lane._config.paths[0], session=SimpleNamespace(portal="there"))
+    assert lane._waits_after(lost(7), attached) == {0: 7.0}
+    assert not lane._log.ring
+    for _ in range(2):
+        waits_s = lane._waits_after(lost(65535), attached)
+    assert waits_s == {0: 60.0}
+    assert list(lane._log.ring) == [
+        "there asks for 65535 s without a login (Time2Wait): not more than 60 s are kept"
+    ]
+    began = time.monotonic()
+    again = lane._connect(began, waits_s)
+    assert time.monotonic() - began < 5
+    assert again.path.index == 1
+    again.sock.close()

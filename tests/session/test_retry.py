@@ -122,7 +122,7 @@ def test_a_lost_path_is_tried_at_once_and_then_less_and_less_often() -> None:
 
 def test_time2wait_comes_before_the_first_attempt_alone() -> None:
     clock = Clock()
-    tried = rounds(schedule_of(1, clock, first_pause_s=2.0), clock, DOWN, 2)
+    tried = rounds(schedule_of(1, clock, waits_s={0: 2.0}), clock, DOWN, 2)
     assert tried == [(0, 2.0), (0, 0.02)]
 
 
