@@ -90,8 +90,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A request was not carried out, and nothing was changed."""
+    """A request was not carried out, and nothing was changed: `word` says which."""
 
+    word: str
     message: str
     hint: str
     exit_status: int

@@ -443,7 +443,7 @@ class Launcher:
         if isinstance(message, Done) and message.word == "ended":
             self._has_ended = True
             return
-        if isinstance(message, Done) and message.word != self._asked:
+        if message.word != self._asked:
             return  # of a request that another one has replaced
         client, self._waiting = self._waiting, None
         if client is None:

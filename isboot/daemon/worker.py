@@ -323,7 +323,7 @@ class Worker:
         try:
             answer = actions[request.word]()
         except IsbootError as error:
-            answer = Refused(error.message, error.hint, error.exit_status)
+            answer = Refused(request.word, error.message, error.hint, error.exit_status)
         self._channel.send(answer)
         return request.word == "finish"
 
@@ -335,6 +335,7 @@ class Worker:
             self._claim_fd = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
         except OSError as error:
             return Refused(
+                "claim",
                 f"detaching {path}: {error.strerror}",
                 "it is mounted or otherwise in use: see findmnt, lsblk, /proc/swaps",
                 ExitStatus.TRY_AGAIN,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from isboot.daemon import launcher as module
-from isboot.daemon.channel import Channel, Done, Live, Request
+from isboot.daemon.channel import Channel, Done, Live, Refused, Request
 from isboot.daemon.child import Child
 from isboot.daemon.launcher import Launcher
 from isboot.daemon.worker import Task
@@ -118,3 +118,14 @@ def test_what_was_last_said_of_a_shutdown_is_kept(
     client: Any = SimpleNamespace(word=word, answer=lambda **_: None)
     launcher._answer(client)
     assert launcher._is_shutdown_near is is_near
+
+
+def test_a_late_answer_to_what_was_asked_before_is_not_the_answer(launcher: Launcher) -> None:
+    refused: list[str] = []
+    client: Any = SimpleNamespace(refuse=lambda message, hint, exit_status: refused.append(message))
+    launcher._waiting, launcher._asked = client, "finish"
+    launcher._settle(Refused("flush", "connection lost", "", 75))
+    launcher._settle(Done("flush"))
+    assert launcher._waiting is client
+    launcher._settle(Refused("finish", "no flush reached the target", "", 1))
+    assert (launcher._waiting, refused) == (None, ["no flush reached the target"])

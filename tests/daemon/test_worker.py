@@ -11,10 +11,10 @@ from isboot._engine import lib
 
 from isboot.block.device import NOBODY, Info
 from isboot.daemon import worker as module
-from isboot.daemon.channel import Channel, Done, Live, Request
+from isboot.daemon.channel import Channel, Done, Live, Refused, Request
 from isboot.daemon.log import Log
 from isboot.daemon.worker import Task, Worker
-from isboot.errors import DaemonError
+from isboot.errors import DaemonError, ExitStatus
 from tests.block.test_parameters import LUN
 from tests.daemon.test_launcher_status import CONFIG
 
@@ -49,6 +49,18 @@ def test_who_was_told_of_a_shutdown_tells_the_launcher_that_comes_later(
     worker._greet()
     assert end.receive() == Done("shutdown")
     assert end.receive() == Live(3, 1, 128, LUN, is_shutdown_near=True)
+
+
+def test_a_refusal_names_what_was_asked(
+    launcher: tuple[Worker, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise DaemonError("no answer", "ask again", ExitStatus.TRY_AGAIN)
+
+    worker, end = launcher
+    monkeypatch.setattr(worker, "_flush", fail)
+    assert not worker._obey(Request("flush"))
+    assert end.receive() == Refused("flush", "no answer", "ask again", 75)
 
 
 class Kernel:
