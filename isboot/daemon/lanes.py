@@ -9,6 +9,7 @@ the ring meanwhile.
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import os
 import threading
@@ -97,6 +98,7 @@ class LaneThread:
         self.is_abandoned = False  #: the device was stopped, every tag was given back
         self.has_given_up = False  #: no path came back in time: nothing was flushed, nobody was told
         self.error: BaseException | None = None
+        self._short_lived = retry.ShortLived()
         self._opened: Opened | None = None
         self._shutdown_at = math.inf  #: when one began
         self._end_give_up_at = math.inf
@@ -188,6 +190,7 @@ class LaneThread:
                 self._fail_all()
                 return
             self.lane.attach(self.attached.session)
+            attached_at = time.monotonic()
             self.announce()
             if self.attached.facts.capacity_blocks > self._facts.capacity_blocks:
                 self._on_growth(self.attached.facts)
@@ -200,6 +203,7 @@ class LaneThread:
             if reason != Reason.LOST:
                 return
             lost_at = time.monotonic()
+            self._short_lived.note(self.attached.path.index, lost_at - attached_at)
             waits_s = self._waits_after(loss, self.attached)
             self._tell_loss(loss)
             self.attached = None
@@ -237,7 +241,9 @@ class LaneThread:
                 f" not more than {retry.MAX_TIME2WAIT_S:g} s are kept",
                 Level.WARNING,
             )
-        return {attached.path.index: min(float(loss.time2wait_s), retry.MAX_TIME2WAIT_S)}
+        waits_s, index = self._short_lived.waits_s(), attached.path.index
+        waits_s[index] = max(waits_s.get(index, 0.0), min(float(loss.time2wait_s), retry.MAX_TIME2WAIT_S))
+        return waits_s
 
     def _connect(self, lost_at: float, waits_s: Mapping[int, float]) -> boot.Attached | None:
         """Try every path at its pace; None when the give-up time is over or the end was asked for."""
@@ -251,7 +257,7 @@ class LaneThread:
             attempt += 1
             try:
                 attached = boot.connect(
-                    self._config, paths[number], self._nics, self.index, self._log.say,
+                    self._config, paths[number], self._nics, self.index, self._say_once_each(),
                     expected=self._facts, portals=self._portals,
                 )  # fmt: skip
             except Exception as problem:
@@ -268,11 +274,21 @@ class LaneThread:
                 self._log.say_once(f"lane{self.index} path{number}", f"{error.message}; {again}", level)
                 continue
             self.lane.probe_attempt(attempt, 0)
+            connected = f"connected to {attached.session.portal} again"
+            if self._short_lived.is_one(number):
+                self._log.say_once(
+                    f"lane{self.index} connected", f"{connected}: sessions there do not last", Level.NOTICE
+                )
+                return attached
             for index in range(len(paths)):
                 self._log.forget(f"lane{self.index} path{index}")
-            seconds = time.monotonic() - lost_at
-            self._log.say(f"connected to {attached.session.portal} again after {seconds:.3f} s", Level.NOTICE)
+            self._log.say(f"{connected} after {time.monotonic() - lost_at:.3f} s", Level.NOTICE)
             return attached
+
+    def _say_once_each(self) -> Callable[[str], None]:
+        """Give what says the lines of an attempt; those that stay the same only now and then."""
+        numbers = itertools.count()
+        return lambda line: self._log.say_once(f"lane{self.index} line{next(numbers)}", line)
 
     def _give_up_at(self, lost_at: float) -> float:
         """Give the time after which a loss is final; a shutdown's time starts when both have happened."""
@@ -321,10 +337,12 @@ class LaneThread:
         where = f" to {session.portal}" if session else ""
         code = f": {os.strerror(-loss.code)}" if loss.code else ""
         detail = f" ({loss.detail})" if loss.detail else ""
-        self._log.say(
-            f"connection{where} lost: {loss.cause_text}{code}{detail}; {loss.in_flight} commands wait",
-            Level.WARNING,
-        )
+        text = f"connection{where} lost: {loss.cause_text}{code}{detail}"
+        if self.attached is not None and self._short_lived.is_one(self.attached.path.index):
+            text += "; again soon after the login"
+            self._log.say_once(f"lane{self.index} lost", text, Level.WARNING)
+        else:
+            self._log.say(f"{text}; {loss.in_flight} commands wait", Level.WARNING)
 
     def _fail_all(self) -> None:
         """No session and no hope of one: what waits gets an error, so that power-off ends."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isboot.errors import ExitStatus, IdentityError, IsbootError
 from isboot.session.status import LoginRefused
@@ -45,6 +45,8 @@ _TOO_MANY_CONNECTIONS = (2, 6)
 NO_WAITS: Mapping[int, float] = {}
 #: of a target's Time2Wait that is kept: a broken target says 65535, 18 hours for the root to stand still
 MAX_TIME2WAIT_S = 60.0
+#: a session that lived shorter is a failed attempt: it breaks as soon as it is used
+SHORT_LIVED_S = 10.0
 SPREAD_FROM_S = 0.5  #: pauses from here on are spread: shorter ones are over before a storm has gathered
 
 
@@ -92,6 +94,29 @@ class _Turn:
     pace: Pace = LOST
     failures: int = 0  #: in a row, of this pace
     is_over: bool = False
+
+
+@dataclass(slots=True)
+class ShortLived:
+    """Paths whose sessions break right after they stood: the pace of logins goes on over such sessions."""
+
+    _in_a_row: dict[int, int] = field(default_factory=dict)
+
+    def note(self, index: int, lived_s: float) -> None:
+        """Note that a session over this path ended; one that lived makes all of them good again."""
+        if lived_s >= SHORT_LIVED_S:
+            self._in_a_row.clear()
+        else:
+            self._in_a_row[index] = self._in_a_row.get(index, 0) + 1
+
+    def is_one(self, index: int) -> bool:
+        """Say whether it happened more than once: anything may break once at a bad moment."""
+        return self._in_a_row.get(index, 0) > 1
+
+    def waits_s(self) -> dict[int, float]:
+        """Give the seconds before the next login over each path that had such a session: as after LOST."""
+        last = len(LOST.pauses_s) - 1
+        return {index: LOST.pauses_s[min(count - 1, last)] for index, count in self._in_a_row.items()}
 
 
 class Schedule:

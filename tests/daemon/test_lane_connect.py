@@ -16,9 +16,9 @@ import pytest
 from isboot import boot
 from isboot.daemon.lanes import LaneThread
 from isboot.daemon.log import Log
-from isboot.engine.lane import Cause, Loss
+from isboot.engine.lane import Cause, Loss, Reason
 from isboot.errors import ExitStatus, IdentityError
-from isboot.session import redirect
+from isboot.session import redirect, retry
 from isboot.values import BootConfig, Credentials, LunFacts, PathConfig, Policy, Secret
 from tests.fakes.disk import Disk
 from tests.fakes.login import Account
@@ -55,6 +55,7 @@ def lane_of(facts: LunFacts, *paths: PathConfig, give_up_ms: int = 5000) -> Any:
     lane.lane = SimpleNamespace(probe_attempt=lambda attempt, status: None)  # type: ignore[assignment]
     lane._is_stopping = threading.Event()
     lane._shutdown_at = lane._end_give_up_at = math.inf
+    lane._short_lived = retry.ShortLived()
     return lane
 
 
@@ -181,3 +182,29 @@ def test_what_a_target_asks_to_wait_holds_for_its_path_and_has_a_bound(stack: Ex
     assert time.monotonic() - began < 5
     assert again.path.index == 1
     again.sock.close()
+
+
+def test_sessions_that_break_at_once_are_made_at_a_pace_and_told_once(stack: ExitStack) -> None:
+    target = stack.enter_context(FakeTarget())
+    facts = facts_of(path_to(target))
+    lane = lane_of(facts, path_to(target, credentials=ALICE))
+    lane._config = replace(lane._config, policy=replace(lane._config.policy, auth_required=False))
+    runs = iter(range(5))
+
+    def run() -> tuple[Reason, Loss]:  # another number of commands waits each time
+        for number in runs:
+            return Reason.LOST, replace(lost(), in_flight=number)
+        return Reason.STOPPED, lost()
+
+    lane.lane = SimpleNamespace(probe_attempt=lambda *_: None, attach=lambda _: None, run=run)
+    lane._counters = SimpleNamespace(state=0)
+    lane._report = lambda message: None
+    lane.attached = None
+    began = time.monotonic()
+    lane._serve()
+    assert time.monotonic() - began >= 0.02 + 0.05 + 0.1 + 0.2
+    lines = list(lane._log.ring)
+    assert sum("NOT AUTHENTICATED" in line for line in lines) == 1
+    assert sum(" lost: " in line for line in lines) == 2  # the first, and that it goes on like that
+    assert sum(line.startswith("connected to ") for line in lines) == 3
+    assert lines[-1].endswith("again: sessions there do not last")

@@ -126,6 +126,21 @@ def test_time2wait_comes_before_the_first_attempt_alone() -> None:
     assert tried == [(0, 2.0), (0, 0.02)]
 
 
+def test_sessions_that_break_at_once_are_tried_as_a_path_that_is_lost() -> None:
+    sessions = retry.ShortLived()
+    pauses = []
+    for _ in range(9):
+        sessions.note(1, lived_s=0.1)
+        pauses.append(sessions.waits_s()[1])
+    assert pauses == [0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.0, 1.0]
+    sessions.note(0, lived_s=9.9)
+    assert sessions.waits_s() == {0: 0.0, 1: 1.0}  # the other path is tried first
+    assert [sessions.is_one(index) for index in (0, 1)] == [False, True]
+    sessions.note(0, lived_s=10.0)
+    assert sessions.waits_s() == {}
+    assert not sessions.is_one(1)
+
+
 def test_a_wrong_secret_is_sent_twice_a_minute_at_most() -> None:
     clock = Clock()
     tried = rounds(schedule_of(1, clock), clock, refused(2, 1), 10)
