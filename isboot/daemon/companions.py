@@ -22,6 +22,7 @@ from isboot.values import BootConfig, NicState, format_lun
 
 MAX_COMPANIONS = 63  #: ublk's default limit is 64 devices (ublks_max)
 ADOPT_S = 1.0  #: a worker takes a moment to see that its launcher is gone
+ORPHAN_S = 60.0  #: for a standby to take over from a worker that died, too: Linux 6.12 may need 30 s for that
 FOR_EVER_S = 10.0 * 365 * 86400
 
 
@@ -66,15 +67,18 @@ class Keeper:
     nics: Mapping[int, NicState]
     log: Log
     _launchers: dict[int, tuple[int, bytes]] = field(default_factory=dict)  #: pidfd -> pid, LUN
+    _orphans: dict[bytes, tuple[int, float]] = field(default_factory=dict)  #: LUN -> pid of its last, until
 
     def keep(self, luns: tuple[bytes, ...]) -> None:
         if len(luns) > MAX_COMPANIONS:
             self.log.say(f"{len(luns)} more LUNs: only {MAX_COMPANIONS} are attached", Level.WARNING)
         for lun in luns[:MAX_COMPANIONS]:
             self._launch(lun, must_adopt=False)
-        while self._launchers:
-            for pidfd in wait_readable(list(self._launchers), None):
-                self._replace(pidfd)
+        while self._launchers or self._orphans:
+            for pidfd in wait_readable(list(self._launchers), ADOPT_S if self._orphans else None):
+                self._bury(pidfd)
+            for lun in list(self._orphans):
+                self._replace(lun)
 
     def _launch(self, lun: bytes, *, must_adopt: bool) -> None:
         pid = os.fork()
@@ -82,15 +86,24 @@ class Keeper:
             self._be_launcher(lun, must_adopt=must_adopt)
         self._launchers[os.pidfd_open(pid)] = (pid, lun)
 
-    def _replace(self, pidfd: int) -> None:
+    def _bury(self, pidfd: int) -> None:
         """A launcher ended: with its device, or it is to be made anew."""
         pid, lun = self._launchers.pop(pidfd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        how = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
+        is_clean = how is not None and how.si_code == os.CLD_EXITED and how.si_status == 0
+        self._orphans[lun] = (pid, time.monotonic() + (0.0 if is_clean else ORPHAN_S))
+
+    def _replace(self, lun: bytes) -> None:
+        """Make another launcher once there is a worker for it; let the LUN go when none comes."""
+        pid, until = self._orphans[lun]
         try:
             left = heritage.find(lun)
         except DaemonError:
+            if time.monotonic() >= until:
+                del self._orphans[lun]
             return
+        del self._orphans[lun]
         self.log.say(
             f"launcher {pid} of LUN {format_lun(lun)} ended, worker {left.pid} lives: another is made",
             Level.WARNING,

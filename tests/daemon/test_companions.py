@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from isboot import boot
-from isboot.daemon import companions, worker
+from isboot.daemon import companions, heritage, worker
 from isboot.daemon.channel import Channel, Others
 from isboot.daemon.log import Log
+from isboot.errors import DaemonError
 from isboot.values import BootConfig, Portal
 from tests.block.test_parameters import LUN
 from tests.daemon.test_launcher_status import CONFIG
@@ -86,3 +89,39 @@ def test_a_keeper_keeps_a_launcher_a_lun_up_to_ublks_limit(monkeypatch: pytest.M
     companions.Keeper(BOOT, {}, log).keep(many.luns)
     assert launched == list(many.luns[: companions.MAX_COMPANIONS])
     assert list(log.ring) == ["100 more LUNs: only 63 are attached"]
+
+
+@pytest.mark.parametrize(
+    ("status", "looks", "is_replaced"),
+    [(1, 3, True), (0, 1, True), (0, 3, False), (1, 10**6, False)],
+    ids=["worker died as well", "worker lives", "ended with its device", "nobody came"],
+)
+def test_a_launcher_is_made_anew_once_a_worker_serves_again(
+    monkeypatch: pytest.MonkeyPatch, status: int, looks: int, is_replaced: bool
+) -> None:
+    """:param looks: at what the worker left, until one lives"""
+    seen: list[bytes] = []
+    made: list[bytes] = []
+
+    def find(lun: bytes) -> Any:
+        seen.append(lun)
+        if len(seen) < looks:
+            raise DaemonError("adopting worker 811: it is dead")
+        return SimpleNamespace(pid=812)
+
+    def launch(keeper: companions.Keeper, lun: bytes, *, must_adopt: bool) -> None:
+        if must_adopt:
+            made.append(lun)
+            return
+        pid = os.fork()
+        if pid == 0:
+            os._exit(status)
+        keeper._launchers[os.pidfd_open(pid)] = (pid, lun)
+
+    monkeypatch.setattr(heritage, "find", find)
+    monkeypatch.setattr(companions.Keeper, "_launch", launch)
+    monkeypatch.setattr(companions, "ADOPT_S", 0.002)
+    if looks > 3:
+        monkeypatch.setattr(companions, "ORPHAN_S", 0.02)
+    companions.Keeper(BOOT, {}, Log(to_kernel=False)).keep((LUN_7,))
+    assert made == [LUN_7] * is_replaced
