@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from isboot.errors import ExitStatus, SessionError
-from isboot.session import commands, port_groups, reservation, sense, vpd
+from isboot.session import commands, identity, port_groups, reservation, sense, vpd
 from isboot.session.commands import GOOD, Answer
 from isboot.session.control import Control
 from isboot.session.inventory import DIRECT_ACCESS, list_luns
-from isboot.session.patience import ask
+from isboot.session.patience import LunStoppedError, ask
 from isboot.values import LunFacts, format_lun
 
 _INQUIRY_BYTES = 96
@@ -41,20 +42,25 @@ def inspect(control: Control, known: LunFacts | None = None) -> LunFacts:
 
 def _identity(control: Control, known: LunFacts) -> LunFacts:
     # First, for it says whether the LUN is there and ready, where INQUIRY answers for any.
-    capacity = _capacity(control)
+    capacity = None
+    with suppress(LunStoppedError):
+        capacity = _capacity(control, may_start=False)
     wanted = {vpd.UNIT_SERIAL_NUMBER, vpd.DEVICE_IDENTIFICATION}
     if not (known.serial and known.designators):
         # A page that was not there may be now, and then it is another disk.
-        wanted &= vpd.supported_pages(_page(control, vpd.SUPPORTED_PAGES))
-    pages = {number: _page(control, number, is_must=True) for number in sorted(wanted)}
-    return replace(
+        wanted &= vpd.supported_pages(_page(control, vpd.SUPPORTED_PAGES, may_start=False))
+    pages = {number: _page(control, number, is_must=True, may_start=False) for number in sorted(wanted)}
+    named = replace(
         known,
         lun=control.session.lun,
         serial=vpd.serial_number(pages.get(vpd.UNIT_SERIAL_NUMBER, b"")),
         designators=vpd.designators(pages.get(vpd.DEVICE_IDENTIFICATION, b"")),
-        block_size_bytes=capacity.block_size,
-        capacity_blocks=capacity.blocks,
     )
+    if capacity is None:
+        # only ours is started: another disk that answers there was stopped by its owner
+        identity.check(known, named)
+        capacity = _capacity(control)
+    return replace(named, block_size_bytes=capacity.block_size, capacity_blocks=capacity.blocks)
 
 
 def _everything(control: Control) -> LunFacts:
@@ -120,10 +126,10 @@ def _pages(control: Control) -> dict[int, bytes]:
     return {number: _page(control, number) if number in supported else b"" for number in wanted}
 
 
-def _page(control: Control, number: int, *, is_must: bool = False) -> bytes:
+def _page(control: Control, number: int, *, is_must: bool = False, may_start: bool = True) -> bytes:
     name = f"INQUIRY of page 0x{number:02x}"
     cdb = commands.build("INQUIRY", _PAGE_BYTES, {1: 1, 2: number})
-    answer = ask(control, name, cdb, _PAGE_BYTES)
+    answer = ask(control, name, cdb, _PAGE_BYTES, may_start=may_start)
     if is_must:
         # A page that fails is no other disk, which would be a hard stop.
         _check(control, name, answer)
@@ -139,8 +145,8 @@ class _Capacity:
     is_thin: bool = False
 
 
-def _capacity(control: Control) -> _Capacity:
-    found = _read_capacity_16(control) or _read_capacity_10(control)
+def _capacity(control: Control, *, may_start: bool = True) -> _Capacity:
+    found = _read_capacity_16(control, may_start) or _read_capacity_10(control, may_start)
     if found.blocks == 0:
         raise _useless(control, "its capacity is 0", "give the LUN a backing store")
     if found.block_size not in _BLOCK_SIZES:
@@ -155,9 +161,10 @@ def _capacity(control: Control) -> _Capacity:
     return found
 
 
-def _read_capacity_16(control: Control) -> _Capacity | None:
+def _read_capacity_16(control: Control, may_start: bool) -> _Capacity | None:
     length = 32
-    answer = ask(control, "READ CAPACITY(16)", commands.build("READ CAPACITY(16)", length), length)
+    cdb = commands.build("READ CAPACITY(16)", length)
+    answer = ask(control, "READ CAPACITY(16)", cdb, length, may_start=may_start)
     found = sense.decode(answer.sense)
     if answer.status != GOOD and found is not None and found.is_unsupported:
         return None
@@ -176,8 +183,8 @@ def _read_capacity_16(control: Control) -> _Capacity | None:
     )
 
 
-def _read_capacity_10(control: Control) -> _Capacity:
-    answer = _must(control, "READ CAPACITY(10)", 8)
+def _read_capacity_10(control: Control, may_start: bool) -> _Capacity:
+    answer = _must(control, "READ CAPACITY(10)", 8, may_start=may_start)
     if len(answer.data) < 8:
         raise _useless(
             control, f"READ CAPACITY(10) gives {len(answer.data)} bytes", "the target's log may say why"
@@ -217,8 +224,8 @@ def _takes_flush(control: Control) -> bool:
     return answer.status == GOOD
 
 
-def _must(control: Control, name: str, length: int = 0) -> Answer:
-    answer = ask(control, name, commands.build(name, length), length)
+def _must(control: Control, name: str, length: int = 0, *, may_start: bool = True) -> Answer:
+    answer = ask(control, name, commands.build(name, length), length, may_start=may_start)
     _check(control, name, answer)
     return answer
 

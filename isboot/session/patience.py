@@ -18,6 +18,10 @@ PROGRESS_S = 5.0  #: between two lines that say what is waited for
 MAX_UNIT_ATTENTIONS = 16  #: a fresh nexus has one or two pending; one that never ends has a fault
 
 
+class LunStoppedError(SessionError):
+    """The LUN waits for START STOP UNIT, which was not to be sent."""
+
+
 @dataclass(slots=True)
 class _Patience:
     """What is left to bear before a command that asks to be repeated is given up."""
@@ -29,7 +33,13 @@ class _Patience:
 
 
 def ask(
-    control: Control, name: str, cdb: bytes, length_bytes: int = 0, *, lun: bytes | None = None
+    control: Control,
+    name: str,
+    cdb: bytes,
+    length_bytes: int = 0,
+    *,
+    lun: bytes | None = None,
+    may_start: bool = True,
 ) -> Answer:
     """
     Run a command; repeat it past unit attentions, BUSY, TASK SET FULL, "becoming ready" and ALUA transitions.
@@ -37,8 +47,10 @@ def ask(
     A LUN that is stopped is started, once, as Linux' own disk driver does.
 
     :param name: of the command, for messages
+    :param may_start: False while it may be another disk than ours, which somebody stopped on purpose
     :return: GOOD, or a status that repeating does not change
     :raises SessionError: patience ended (exit 75)
+    :raises LunStoppedError: it may not be started
     """
     began = time.monotonic()
     patience = _Patience(began + READY_TIMEOUT_S)
@@ -49,6 +61,13 @@ def ask(
             patience.unit_attentions -= 1
             if patience.unit_attentions > 0:
                 continue
+        elif found is not None and found.is_stopped and not may_start:
+            raise LunStoppedError(
+                f"{control.doing}: LUN {format_lun(control.session.lun)} is stopped: {name} is answered"
+                f" {commands.describe(answer)}",
+                "see what the target does with this LUN",
+                ExitStatus.TRY_AGAIN,
+            )
         elif found is not None and found.is_stopped and not patience.has_started:
             patience.has_started = True
             control.say(f"LUN {format_lun(control.session.lun)} is stopped: starting it (START STOP UNIT)")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from isboot.errors import ExitStatus, SessionError
+from isboot.errors import ExitStatus, IdentityError, IsbootError, SessionError
 from isboot.session import commands, lun, patience
 from isboot.session.pdu import DataIn, ScsiCommand
 from isboot.values import LunFacts
@@ -18,7 +18,7 @@ from tests.session.sessions import session_with
 
 LUN_7 = bytes([0, 7]) + bytes(6)
 READ_CAPACITY_16, READ_CAPACITY_10, MODE_SENSE_6, MODE_SENSE_10 = 0x9E, 0x25, 0x1A, 0x5A
-SYNCHRONIZE_CACHE_16, INQUIRY = 0x91, 0x12
+SYNCHRONIZE_CACHE_16, INQUIRY, START_STOP_UNIT = 0x91, 0x12, 0x1B
 
 
 def unsupported(cdb: bytes) -> Answer:
@@ -163,6 +163,46 @@ def test_on_a_reconnect_a_page_that_fails_is_no_other_disk() -> None:
         pytest.raises(SessionError, match="INQUIRY of page 0x80 is answered CHECK CONDITION"),
     ):
         lun.inspect(control, known)
+
+
+def stopped_disk(serial: str, opcode: int = READ_CAPACITY_16) -> tuple[Disk, list[int]]:
+    """Give a disk that wants to be started before it answers a command, and how often it was."""
+    disk, started = Disk(serial=serial), []
+
+    def wait_for_start(cdb: bytes) -> Answer:
+        if not started:
+            return failure(2, 4, 2)
+        del disk.answers[opcode]
+        return disk.execute(cdb)
+
+    def start(cdb: bytes) -> Answer:
+        started.append(cdb[4])
+        return Answer()
+
+    disk.answers = {opcode: wait_for_start, START_STOP_UNIT: start}
+    return disk, started
+
+
+def test_on_a_reconnect_a_stopped_disk_is_started_once_it_is_known_as_ours() -> None:
+    _, known = commands_of_inspecting(Disk(serial="ours"), None)
+    disk, started = stopped_disk("ours")
+    again, facts = commands_of_inspecting(disk, known)
+    assert again == ["9e", "12 page 80", "12 page 83", "9e", "1b", "9e"]
+    assert (facts, started) == (known, [1])
+
+
+@pytest.mark.parametrize("opcode", [READ_CAPACITY_16, INQUIRY])
+def test_on_a_reconnect_another_disk_is_not_started(opcode: int) -> None:
+    _, known = commands_of_inspecting(Disk(serial="ours"), None)
+    disk, started = stopped_disk("another", opcode)
+    with pytest.raises(IsbootError) as caught:
+        commands_of_inspecting(disk, known)
+    assert started == []
+    if opcode == INQUIRY:  # it does not say which disk it is: later, perhaps
+        assert "LUN 1 is stopped: INQUIRY of page 0x80 is answered" in caught.value.message
+        assert caught.value.exit_status is ExitStatus.TRY_AGAIN
+    else:
+        assert isinstance(caught.value, IdentityError)
 
 
 def test_on_a_reconnect_a_missing_lun_is_missing() -> None:
