@@ -154,8 +154,8 @@ def configs_of(config: BootConfig, luns: str | tuple[bytes, ...], retry_s: float
 
 def all_disks(config: BootConfig, retry_s: float) -> list[bytes]:
     """Ask the target for its disks, for as long as somebody wants it tried."""
-    from isboot.commands.visit import visit
     from isboot.session import inventory
+    from isboot.visit import visit
 
     def say(line: str) -> None:
         print(f"isboot: {line}", file=sys.stderr)

@@ -64,12 +64,12 @@ def _ask_launcher(arguments: argparse.Namespace) -> LunFacts:
 def _ask(arguments: argparse.Namespace) -> LunFacts:
     import sys
 
-    from isboot.commands.visit import visit
     from isboot.config import initiator
     from isboot.config.credentials import read_chap_file
     from isboot.config.url import from_url
     from isboot.session import lun
     from isboot.values import Policy
+    from isboot.visit import visit
 
     config = from_url(
         arguments.what,

@@ -149,7 +149,7 @@ def test_a_target_that_is_late_is_asked_again(
             raise late.pop()
         return [PATH.lun]
 
-    monkeypatch.setattr("isboot.commands.visit.visit", visit)
+    monkeypatch.setattr("isboot.visit.visit", visit)
     base = BootConfig("URL", "iqn.2026-11.org.example:host", (), (PATH,), Policy(), is_boot=False)
     if is_asked_again:
         assert len(attach.configs_of(base, "all", retry_s)) == 1
