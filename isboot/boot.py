@@ -8,7 +8,6 @@ every lost connection, from `connect` on.
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from isboot.network import bringup, watch
 from isboot.network import connect as tcp
 from isboot.session import connection, fence, identity, inventory, isid, lun, redirect
 from isboot.session.control import Control as ScsiControl
+from isboot.session.control import Wait, sleep
 from isboot.values import (
     BootConfig,
     IbftTable,
@@ -189,6 +189,7 @@ def connect(
     expected: LunFacts | None,
     portals: redirect.Memory | None = None,
     marks: Marks = NO_MARKS,
+    wait: Wait = sleep,
 ) -> Attached:
     """
     Stage 4, session: connect, log in, see what disk is there.
@@ -197,6 +198,7 @@ def connect(
     :param expected: the disk this must be, after a loss: it is then fenced from commands of the old session
         before anything is issued on the new one
     :param portals: where permanent redirections lead, known to all processes of the device
+    :param wait: makes the pauses for a disk that is busy, or does not end older commands at once
     :raises IsbootError: of the network or the session stage
     """
     trail = redirect.Trail(
@@ -221,14 +223,14 @@ def connect(
                 say(f"login: {session.target_name} at {session.portal}")
             for warning in session.warnings:
                 say(warning)  # after a loss as well: a downgrade is never silent
-            control = ScsiControl(sock, session, say=say)
+            control = ScsiControl(sock, session, say=say, wait=wait)
             facts = lun.inspect(control, expected)
             marks.reach("lun", f"{facts.vendor} {facts.product}, {facts.capacity_blocks} blocks")
             if expected is not None:
                 identity.check(expected, facts)
                 if fence.fence(control, session.lun) is not fence.Fence.COMPLETE:
                     say(f"{path.target_name} refuses LOGICAL UNIT RESET: old commands get {FENCE_WAIT_S:g} s")
-                    time.sleep(FENCE_WAIT_S)
+                    fence.outlast(control, FENCE_WAIT_S)
             trail.arrived(redirect.peer_of(sock))
             disks = tuple(inventory.list_disks(control)) if expected is None and config.luns == "all" else ()
             return Attached(sock, control.negotiated(), facts, path, interface or "", disks)

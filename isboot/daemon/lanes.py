@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from isboot import boot
 from isboot._engine import lib
@@ -225,7 +226,7 @@ class LaneThread:
             attached.sock.close()
             again = boot.connect(
                 self._config, attached.path, self._nics, self.index, self._log.say,
-                expected=self._facts, portals=self._portals,
+                expected=self._facts, portals=self._portals, wait=partial(self._pause, math.inf),
             )  # fmt: skip
             try:
                 leave.flush_and_log_out(ScsiControl(again.sock, again.session), self._facts, self._log)
@@ -258,7 +259,7 @@ class LaneThread:
             try:
                 attached = boot.connect(
                     self._config, paths[number], self._nics, self.index, self._say_once_each(),
-                    expected=self._facts, portals=self._portals,
+                    expected=self._facts, portals=self._portals, wait=partial(self._pause, lost_at),
                 )  # fmt: skip
             except Exception as problem:
                 # whatever it is, also a fault of ours: I/O waits, and the next attempt may work
@@ -314,6 +315,18 @@ class LaneThread:
                 return False
             if time.monotonic() >= end:
                 return True
+
+    def _pause(self, lost_at: float, seconds: float, is_ready: bool) -> bool:
+        """
+        Wait for a disk that was reached.
+
+        Once it is ready no give-up time counts, for a path is there; nor does it for the last flush.
+
+        :param lost_at: inf for that
+        """
+        if is_ready or math.isinf(lost_at):
+            return not self._is_stopping.wait(seconds)
+        return self._sleep(seconds, lost_at)
 
     def announce(self) -> None:
         """Report the session the lane has, if it has one."""

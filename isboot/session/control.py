@@ -7,6 +7,7 @@ NOP-Ins are answered meanwhile, numbers are kept, and negotiated() gives the ses
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -22,12 +23,21 @@ DEFAULT_TIMEOUT_MS = 15_000
 LOGICAL_UNIT_RESET = 5  #: RFC 7143 §11.5.1
 _CLOSE_SESSION = 0  #: RFC 7143 §11.14.1
 
+#: waits for some seconds, whether the disk is ready already; False if the end was asked for
+Wait = Callable[[float, bool], bool]
+
 Outcome = TypeVar("Outcome")
 
 
 def is_after(left: int, right: int) -> bool:
     """Compare two sequence numbers: left > right in serial arithmetic of 32 bits (RFC 1982)."""
     return 0 < ((left - right) & 0xFFFFFFFF) < 0x80000000
+
+
+def sleep(seconds: float, _is_ready: bool) -> bool:
+    """Wait; nobody asks for an end."""
+    time.sleep(seconds)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,7 @@ class Control:
     :param sock: connected, blocking; stays so
     :param timeout_ms: for each exchange
     :param say: told what takes time
+    :param wait: makes the pauses
 
     Every method raises ConnectionLost (exit 75: closed, broken, late, the target takes its leave) or
     SessionError (exit 65: bytes that break the standard; 75: bytes damaged or lost, which a new session
@@ -73,7 +84,9 @@ class Control:
         *,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
         say: Callable[[str], None] = lambda line: None,
+        wait: Wait = sleep,
     ) -> None:
+        self._wait = wait
         self.session = session
         self.say = say
         self.timeout_ms = timeout_ms
@@ -99,6 +112,16 @@ class Control:
         return replace(
             self.session, cmd_sn=self._cmd_sn, exp_stat_sn=self._exp_stat_sn, max_cmd_sn=self._max_cmd_sn
         )
+
+    def pause(self, seconds: float, *, is_ready: bool = False) -> None:
+        """
+        Wait, unless the end is asked for.
+
+        :param is_ready: the disk would do what is asked: it is not the disk that is waited for
+        :raises SessionError: it is (exit 75)
+        """
+        if not self._wait(seconds, is_ready):
+            raise SessionError(f"{self.doing}: given up while waiting", exit_status=ExitStatus.TRY_AGAIN)
 
     # --- requests ---
 

@@ -9,9 +9,11 @@ anything is issued again.
 
 from __future__ import annotations
 
+import time
 from enum import Enum
 
 from isboot.errors import ExitStatus, SessionError
+from isboot.session import commands
 from isboot.session import lun as logical_unit
 from isboot.session.control import LOGICAL_UNIT_RESET, Control
 from isboot.values import format_lun
@@ -34,6 +36,21 @@ _REFUSALS = {
     6: "function authorization failed",
     255: "function rejected",
 }
+
+
+ALIVE_S = 5.0  #: between two commands: a NOP-In of the target has to be answered, often within 15 s
+
+
+def outlast(control: Control, seconds: float) -> None:
+    """
+    Wait for older commands to end by themselves, and answer the target's NOP-Ins meanwhile.
+
+    :raises SessionError: the end was asked for, or the connection broke (75)
+    """
+    end = time.monotonic() + seconds
+    while (left_s := end - time.monotonic()) > 0:
+        control.pause(min(left_s, ALIVE_S), is_ready=True)
+        control.execute(commands.build("TEST UNIT READY"))
 
 
 def fence(control: Control, lun: bytes) -> Fence:

@@ -76,7 +76,7 @@ def ask(
         elif answer.status in (commands.BUSY, commands.TASK_SET_FULL) or (found and found.is_becoming_ready):
             if time.monotonic() < patience.ends_at:
                 _tell(control, answer, patience, began)
-                time.sleep(RETRY_INTERVAL_S)
+                control.pause(RETRY_INTERVAL_S)
                 continue
             if found is not None and found.is_about_ports:
                 raise port_groups.not_reachable(control, found)

@@ -19,10 +19,11 @@ from isboot.daemon.log import Log
 from isboot.engine.lane import Cause, Loss, Reason
 from isboot.errors import ExitStatus, IdentityError
 from isboot.session import redirect, retry
+from isboot.session.pdu import ScsiCommand
 from isboot.values import BootConfig, Credentials, LunFacts, PathConfig, Policy, Secret
 from tests.fakes.disk import Disk
 from tests.fakes.login import Account
-from tests.fakes.target import FakeTarget
+from tests.fakes.target import FakeTarget, status
 from tests.session.sessions import INITIATOR, path_to
 
 ALICE = Credentials("alice", Secret(b"alice-has-a-secret"))
@@ -208,3 +209,33 @@ def test_sessions_that_break_at_once_are_made_at_a_pace_and_told_once(stack: Exi
     assert sum(" lost: " in line for line in lines) == 2  # the first, and that it goes on like that
     assert sum(line.startswith("connected to ") for line in lines) == 3
     assert lines[-1].endswith("again: sessions there do not last")
+
+
+@pytest.mark.parametrize(
+    ("how", "is_found"), [("stop", False), ("end", True)], ids=["let go of", "past the time of an end"]
+)
+def test_older_commands_are_waited_for_until_the_lane_is_let_go_of(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch, how: str, is_found: bool
+) -> None:
+    monkeypatch.setattr(boot, "FENCE_WAIT_S", 0.1 if is_found else 60.0)
+    target = stack.enter_context(FakeTarget(answers_tmf=5))
+    lane = lane_of(facts_of(path_to(target)), path_to(target))
+    if how == "stop":
+        threading.Timer(0.1, lane._is_stopping.set).start()
+    else:
+        lane.expect_end(0.05)
+    began = time.monotonic()
+    assert (reconnect(lane) is not None) is is_found
+    assert time.monotonic() - began < 2
+
+
+def test_a_disk_that_stays_busy_does_not_outlast_a_shutdown(stack: ExitStack) -> None:
+    target = stack.enter_context(FakeTarget())
+    lane = lane_of(facts_of(path_to(target)), path_to(target))
+    target.on(ScsiCommand, status(0x08), times=None)
+    lane._config = replace(lane._config, policy=replace(lane._config.policy, shutdown_give_up_ms=50))
+    lane.expect_shutdown(is_near=True)
+    began = time.monotonic()
+    assert reconnect(lane) is None
+    assert time.monotonic() - began < 2
+    assert "given up while waiting" in lane._log.ring[-1]

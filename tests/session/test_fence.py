@@ -7,8 +7,8 @@ import pytest
 from isboot.errors import ExitStatus, SessionError
 from isboot.session import commands, fence, lun
 from isboot.session.fence import Fence
-from isboot.session.pdu import ScsiCommand, TaskManagementRequest
-from tests.fakes.target import LUN_1, FakeTarget, hold
+from isboot.session.pdu import NopIn, NopOut, ScsiCommand, TaskManagementRequest
+from tests.fakes.target import LUN_1, FakeTarget, before, hold
 from tests.session.sessions import session_with
 
 
@@ -55,3 +55,13 @@ def test_no_lun_and_nonsense_are_errors(response: int, exit_status: ExitStatus) 
     ):
         fence.fence(control, LUN_1)
     assert caught.value.exit_status is exit_status
+
+
+def test_while_older_commands_end_the_target_gets_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fence, "ALIVE_S", 0.01)
+    ping = NopIn(target_transfer_tag=77, lun=LUN_1)
+    with FakeTarget(unit_attentions=[]) as target, session_with(target) as control:
+        target.on(ScsiCommand, before(ping))
+        fence.outlast(control, 0.05)
+        assert control.execute(commands.build("TEST UNIT READY")).status == commands.GOOD
+        assert [echo.target_transfer_tag for echo in target.received(NopOut)] == [77]
