@@ -48,7 +48,7 @@ def _identity(control: Control, known: LunFacts) -> LunFacts:
     wanted = {vpd.UNIT_SERIAL_NUMBER, vpd.DEVICE_IDENTIFICATION}
     if not (known.serial and known.designators):
         # A page that was not there may be now, and then it is another disk.
-        wanted &= vpd.supported_pages(_page(control, vpd.SUPPORTED_PAGES, may_start=False))
+        wanted &= _pages_now(control, known)
     pages = {number: _page(control, number, is_must=True, may_start=False) for number in sorted(wanted)}
     named = replace(
         known,
@@ -124,6 +124,17 @@ def _pages(control: Control) -> dict[int, bytes]:
     supported = vpd.supported_pages(_page(control, vpd.SUPPORTED_PAGES))
     # A page that is not listed is not asked for: some targets answer with another page, or not at all.
     return {number: _page(control, number) if number in supported else b"" for number in wanted}
+
+
+def _pages_now(control: Control, known: LunFacts) -> frozenset[int]:
+    """Give which pages there are; none is an answer of a LUN alone that never had one."""
+    has_names = bool(known.serial or known.designators)
+    cdb = commands.build("INQUIRY", _PAGE_BYTES, {1: 1, 2: vpd.SUPPORTED_PAGES})
+    answer = ask(control, "INQUIRY of page 0x00", cdb, _PAGE_BYTES, may_start=False)
+    found = sense.decode(answer.sense)
+    if has_names or found is None or found.key != sense.ILLEGAL_REQUEST:
+        _check(control, "INQUIRY of page 0x00", answer)
+    return vpd.supported_pages(answer.data if answer.status == GOOD else b"")
 
 
 def _page(control: Control, number: int, *, is_must: bool = False, may_start: bool = True) -> bytes:

@@ -165,6 +165,37 @@ def test_on_a_reconnect_a_page_that_fails_is_no_other_disk() -> None:
         lun.inspect(control, known)
 
 
+def page_0_fails(*how: int) -> Callable[[bytes], Answer]:
+    """Give an INQUIRY of a disk with a serial number whose page 00 fails so."""
+    disk = Disk(serial="another")
+    return lambda cdb: failure(*how) if cdb[1] and not cdb[2] else disk.execute(cdb)
+
+
+ABORTED, NO_PAGES = (0x0B, 0x44, 0), (5, 0x24, 0)
+
+
+@pytest.mark.parametrize(
+    ("serial", "how"),
+    [("", ABORTED), ("ours", ABORTED), ("ours", NO_PAGES)],
+    ids=["nameless", "serial", "serial, and no pages now"],
+)
+def test_on_a_reconnect_pages_that_cannot_be_listed_are_not_missing_ones(
+    serial: str, how: tuple[int, int, int]
+) -> None:
+    _, known = commands_of_inspecting(Disk(), None)
+    known = replace(known, serial=serial, designators=())
+    with pytest.raises(SessionError, match="INQUIRY of page 0x00 is answered CHECK CONDITION"):
+        commands_of_inspecting(Disk(answers={INQUIRY: page_0_fails(*how)}), known)
+
+
+def test_a_disk_that_never_had_pages_is_known_without_them() -> None:
+    disk = Disk(answers={INQUIRY: page_0_fails(*NO_PAGES)})
+    _, known = commands_of_inspecting(disk, None)
+    again, same = commands_of_inspecting(disk, known)
+    assert again == ["9e", "12 page 00"]
+    assert same == known
+
+
 def stopped_disk(serial: str, opcode: int = READ_CAPACITY_16) -> tuple[Disk, list[int]]:
     """Give a disk that wants to be started before it answers a command, and how often it was."""
     disk, started = Disk(serial=serial), []
