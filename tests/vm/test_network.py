@@ -230,6 +230,7 @@ def test_managers_and_hands_leave_the_root_its_nic(rig: Rig) -> None:
         network=rig.network(),
         extra=extra,
     )
+    rig.network().start_dhcp()  # for the other NIC
     rig._lock()
     with guests.running(booted, rig.directory) as guest:
         rig.guests.append(guest)
