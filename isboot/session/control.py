@@ -121,7 +121,11 @@ class Control:
         :raises SessionError: it is (exit 75)
         """
         if not self._wait(seconds, is_ready):
-            raise SessionError(f"{self.doing}: given up while waiting", exit_status=ExitStatus.TRY_AGAIN)
+            raise SessionError(
+                f"{self.doing}: given up while waiting",
+                "it was to end meanwhile; see what the target does with this LUN",
+                ExitStatus.TRY_AGAIN,
+            )
 
     # --- requests ---
 
