@@ -103,6 +103,7 @@ class LaneThread:
         self._opened: Opened | None = None
         self._shutdown_at = math.inf  #: when one began
         self._end_give_up_at = math.inf
+        self._has_tried_late = False  #: after that
         self._may_open = threading.Event()
         self._has_ring = threading.Event()
         self._has_fetched = threading.Event()
@@ -310,7 +311,11 @@ class LaneThread:
         while True:
             now, give_up = time.monotonic(), self._give_up_at(lost_at)
             if now > give_up:
-                return is_first and not self._is_stopping.is_set()
+                if not is_first or self._has_tried_late or self._is_stopping.is_set():
+                    return False
+                # once: sessions that stand and break again must not keep a disk that is to end
+                self._has_tried_late = now > self._end_give_up_at
+                return True
             if self._is_stopping.wait(min(NAP_S, max(0.0, end - now), give_up - now + 0.001)):
                 return False
             if time.monotonic() >= end:

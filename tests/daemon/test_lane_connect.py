@@ -56,6 +56,7 @@ def lane_of(facts: LunFacts, *paths: PathConfig, give_up_ms: int = 5000) -> Any:
     lane.lane = SimpleNamespace(probe_attempt=lambda attempt, status: None)  # type: ignore[assignment]
     lane._is_stopping = threading.Event()
     lane._shutdown_at = lane._end_give_up_at = math.inf
+    lane._has_tried_late = False
     lane._short_lived = retry.ShortLived()
     return lane
 
@@ -159,6 +160,7 @@ def test_the_end_is_not_given_up_before_one_attempt(stack: ExitStack, wait_s: fl
     lane = lane_of(facts_of(path_to(target)), path_to(target))
     lane.expect_end(-1)
     assert reconnect(lane, wait_s) is not None
+    assert reconnect(lane) is None  # sessions that break again do not go on for ever
 
 
 def lost(time2wait_s: int = 0) -> Loss:
