@@ -1,4 +1,4 @@
-"""isboot-boot where a service manager is missing, or came late: its verbs `start` and `keep`."""
+"""isboot-boot: `start` and `keep`, where a service manager is missing or came late; what launchers are told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +162,42 @@ def test_keep_runs_another_launcher_where_the_workers_parent_is_none(
 def test_keep_without_a_worker_fails(places: tuple[Path, Path], manager: socket.socket, worker: str) -> None:
     assert keep(places, manager, worker) == 1
     assert heard(manager) == ""
+
+
+#: a launcher that gives each client the next of its answers, then is gone
+LAUNCHER = """
+import os, socket, subprocess, sys
+program, *answers = sys.argv[1:]
+os.makedirs("/run/isboot/control")
+server = socket.socket(socket.AF_UNIX)
+server.bind("/run/isboot/control/ublkb0")
+server.listen()
+teller = subprocess.Popen([program, "tell", "finish"])
+heard = []
+for answer in answers:
+    client = server.accept()[0]
+    heard.append(client.recv(100).decode().strip())
+    client.sendall(answer.encode())
+    client.close()
+server.close()
+print(teller.wait(), *sorted(set(heard)), len(heard))
+"""
+AGAIN = '{"ok": false, "message": "the device is being recovered", "exit_status": 75}\n'
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        ([AGAIN, AGAIN, '{"ok": true}\n'], 0),
+        ([AGAIN], 1),  # and ends without having done it
+        (['{"ok": false, "message": "it is mounted", "exit_status": 70}\n'], 1),
+    ],
+    ids=["done", "gone", "refused"],
+)
+def test_who_asks_to_try_again_is_told_again(
+    places: tuple[Path, Path], answers: list[str], status: int
+) -> None:
+    text = 'mount -t tmpfs run /run; exec "$@"'
+    command = [*NAMESPACE, text, "sh", sys.executable, "-c", LAUNCHER, str(places[0]), *answers]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    assert done.stdout == f'{status} {{"do": "finish"}} {len(answers)}\n'
