@@ -1,4 +1,4 @@
-"""isboot-boot: `start` and `keep`, where a service manager is missing or came late; what launchers are told."""
+"""isboot-boot: `start` and `keep`, where a service manager is missing or late; what launchers are told."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ NAMESPACE = ("unshare", "--mount", "--propagation=private", "sh", "-euc")
 PREPARE = "mount -t tmpfs -o noexec,nosuid,nodev,mode=0755 run /run; mkdir -m 700 /run/initramfs; "
 
 
-def compile_static(program: Path, *sources: Path) -> None:
+def compile_static(program: Path, *sources: Path, flags: str = "") -> None:
     command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Werror", "-static", "-o", str(program)]
-    subprocess.run([*command, *map(str, sources)], check=True)
+    subprocess.run([*command, *flags.split(), *map(str, sources)], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +201,70 @@ def test_who_asks_to_try_again_is_told_again(
     command = [*NAMESPACE, text, "sh", sys.executable, "-c", LAUNCHER, str(places[0]), *answers]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     assert done.stdout == f'{status} {{"do": "finish"}} {len(answers)}\n'
+
+
+#: no machine is rebooted here, and the rounds are short
+WRAPPERS = """
+#include <unistd.h>
+long __wrap_syscall(long number, ...) { _exit(write(2, "rebooted\\n", 9) != 9); }
+int __wrap_reboot(int command) { _exit(9); }
+int __wrap_nanosleep(const void *time, void *left) { return usleep(1000); }
+"""
+#: a root that is busy, and on it the mount of a FUSE server that never answers; argument: how it is busy
+DEAD_SERVER = """
+import ctypes, os, socket, subprocess, sys, threading
+place, program, how = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+def mount(kind, where, data=""):
+    os.makedirs(where, exist_ok=True)
+    if libc.mount(kind.encode(), where.encode(), kind.encode(), 0, data.encode()):
+        raise OSError(ctypes.get_errno(), where)
+mount("tmpfs", place)
+for kind, where in (("proc", "/proc"), ("tmpfs", "/oldroot")):
+    mount(kind, place + where)
+os.makedirs(place + "/run/isboot/control")
+fuse = os.open("/dev/fuse", os.O_RDWR)
+dead = place + "/oldroot/dead"
+mount("fuse", dead, f"fd={fuse},rootmode=40000,user_id=0,group_id=0")
+held = [os.open(dead, os.O_PATH)] if how == "held" else []
+file = open(place + "/oldroot/busy", "w") if how == "held" else None
+server = socket.socket(socket.AF_UNIX)
+server.bind(place + "/run/isboot/control/ublkb0")
+server.listen()
+def serve():
+    client = server.accept()[0]
+    os.write(2, client.recv(100))
+    client.sendall(b'{"ok": true}\\n')
+threading.Thread(target=serve, daemon=True).start()
+subprocess.run(["cp", program, place + "/shutdown"], check=True)
+sys.exit(subprocess.run(["chroot", place, "/shutdown", "poweroff"], check=False).returncode)
+"""
+
+
+@pytest.fixture(scope="module")
+def shutdown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give /shutdown as it is, but for its end."""
+    directory = tmp_path_factory.mktemp("shutdown")
+    (directory / "wrappers.c").write_text(WRAPPERS, encoding="ascii")
+    flags = "-Wl,--wrap=syscall,--wrap=reboot,--wrap=nanosleep"
+    sources = (directory / "wrappers.c", *sorted(SOURCES.glob("*.c")))
+    compile_static(directory / "program", *sources, flags=flags)
+    return directory / "program"
+
+
+@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="this kernel has no FUSE")
+@pytest.mark.parametrize(("how", "word"), [("held", "flush"), ("free", "finish")])
+def test_a_server_that_is_dead_does_not_keep_the_disk_from_its_flush(
+    shutdown: Path, tmp_path: Path, how: str, word: str
+) -> None:
+    command = [*NAMESPACE[:1], "--pid", "--fork", "--kill-child", "--mount-proc", *NAMESPACE[1:3]]
+    script = [sys.executable, "-c", DEAD_SERVER, str(tmp_path), str(shutdown), how]
+    done = subprocess.run([*command, *script], capture_output=True, text=True, check=False, timeout=20)
+    said = done.stderr.splitlines()
+    assert done.returncode == 0, said
+    assert said[-1] == "rebooted"
+    assert f'{{"do": "{word}"}}' in said
+    assert ("<5>isboot: shutdown: root unmounted" in said) == (how == "free")
+    if how == "held":
+        # who holds it is looked for after the flush
+        assert said.index('{"do": "flush"}') < next(n for n, line in enumerate(said) if "hold" in line)
