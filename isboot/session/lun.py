@@ -157,7 +157,8 @@ class _Capacity:
 
 
 def _capacity(control: Control, *, may_start: bool = True) -> _Capacity:
-    found = _read_capacity_16(control, may_start) or _read_capacity_10(control, may_start)
+    found = _read_capacity_16(control, may_start=may_start)
+    found = found or _read_capacity_10(control, may_start=may_start)
     if found.blocks == 0:
         raise _useless(control, "its capacity is 0", "give the LUN a backing store")
     if found.block_size not in _BLOCK_SIZES:
@@ -172,7 +173,7 @@ def _capacity(control: Control, *, may_start: bool = True) -> _Capacity:
     return found
 
 
-def _read_capacity_16(control: Control, may_start: bool) -> _Capacity | None:
+def _read_capacity_16(control: Control, *, may_start: bool = True) -> _Capacity | None:
     length = 32
     cdb = commands.build("READ CAPACITY(16)", length)
     answer = ask(control, "READ CAPACITY(16)", cdb, length, may_start=may_start)
@@ -194,7 +195,7 @@ def _read_capacity_16(control: Control, may_start: bool) -> _Capacity | None:
     )
 
 
-def _read_capacity_10(control: Control, may_start: bool) -> _Capacity:
+def _read_capacity_10(control: Control, *, may_start: bool = True) -> _Capacity:
     answer = _must(control, "READ CAPACITY(10)", 8, may_start=may_start)
     if len(answer.data) < 8:
         raise _useless(
