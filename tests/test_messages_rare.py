@@ -335,7 +335,7 @@ def test_a_capacity_cut_short_is_refused() -> None:
         execute=lambda *_, **__: commands.Answer(commands.GOOD, b"\0\0\0"),
     )  # fmt: skip
     with pytest.raises(SessionError, match=r"READ CAPACITY\(10\) gives 3 bytes"):
-        lun._read_capacity_10(short)  # type: ignore[arg-type]
+        lun._read_capacity_10(short, may_start=True)  # type: ignore[arg-type]
 
 
 def test_a_link_local_portal_needs_a_nic_that_exists() -> None:
