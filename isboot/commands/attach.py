@@ -69,7 +69,7 @@ def refuse_second_device(path: PathConfig, launchers: Iterable[Path] | None = No
     from isboot.daemon import control
 
     for launcher in control.launchers() if launchers is None else launchers:
-        for row in control.ask(launcher, "status")["devices"]:
+        for row in control.devices_of(launcher):
             if row["target"].lower() == path.target_name.lower() and row["lun"] == path.lun.hex():
                 raise IsbootError(
                     f"attaching {path.target_name}, LUN {row['lun']}: {row['device']} is that disk already",

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
 
     devices: list[dict[str, Any]] = []
     for path in control.launchers():
-        devices += control.ask(path, "status")["devices"]
+        devices += control.devices_of(path)
     # launchers come in the order of their process ids, which a replacement changes
     devices.sort(key=lambda row: (not row["boot"], len(row["device"]), row["device"]))
     if arguments.device:

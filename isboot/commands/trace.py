@@ -138,7 +138,7 @@ def _served(name: str | None) -> tuple[int | None, list[int], dict[int, int]]:
         launchers.append(int(path.name))
     workers: dict[int, int] = {}
     for path in control.launchers():
-        for row in control.ask(path, "status")["devices"]:
+        for row in control.devices_of(path):
             if row["worker_pid"]:
                 workers[row["worker_pid"]] = int(row["device"].removeprefix("ublkb"))
     return device, launchers, workers

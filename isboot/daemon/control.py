@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from isboot.errors import DaemonError, ExitStatus
 DIRECTORY = Path("/run/isboot/control")
 MAX_LINE_BYTES = 1 << 20
 TIMEOUT_S = 60.0
+ENDING_S = 5.0  #: from a launcher's hanging up to its end, at most
+ENDING_PAUSE_S = 0.05
 
 
 def _peer_uid(end: socket.socket) -> int:
@@ -144,13 +147,36 @@ def launchers(directory: Path = DIRECTORY) -> Iterator[Path]:
         raise DaemonError(
             f"reading {directory}: not permitted", "run it as root", ExitStatus.NOT_PERMITTED
         ) from error
-    for path in paths:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
-            try:
-                end.connect(str(path))
-            except OSError:
-                continue
-        yield path
+    yield from filter(_listens, paths)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+        try:
+            end.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def devices_of(path: Path) -> list[dict[str, Any]]:
+    """
+    Give the rows of a launcher's devices; none if it ends meanwhile, as one does whose device is detached.
+
+    :raises DaemonError: as ask()
+    """
+    end = time.monotonic() + ENDING_S
+    while True:
+        try:
+            rows: list[dict[str, Any]] = ask(path, "status")["devices"]
+            return rows
+        except DaemonError as error:
+            if not _listens(path):
+                return []
+            # it may have hung up and not be gone yet
+            if isinstance(error.__cause__, TimeoutError) or time.monotonic() > end:
+                raise
+        time.sleep(ENDING_PAUSE_S)
 
 
 def find(device: str, directory: Path = DIRECTORY) -> Path:
@@ -163,7 +189,7 @@ def find(device: str, directory: Path = DIRECTORY) -> Path:
     name = device.removeprefix("/dev/")
     known = []
     for path in launchers(directory):
-        for row in ask(path, "status")["devices"]:
+        for row in devices_of(path):
             if row["device"] == name:
                 return path
             known.append(row["device"])

@@ -68,6 +68,23 @@ def test_the_socket_of_a_dead_launcher_is_skipped(tmp_path: Path) -> None:
     living.remove()
 
 
+def test_a_launcher_that_ends_while_it_is_asked_has_no_devices(tmp_path: Path) -> None:
+    """Another detach was faster."""
+    server = control.Server(tmp_path)
+
+    def end() -> None:
+        client = server.accept()
+        assert client is not None
+        client.close_in_child()  # no answer
+        server.remove()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    assert control.devices_of(server.path) == []
+    thread.join()
+    assert control.devices_of(tmp_path / "never") == []
+
+
 def test_an_unknown_device_is_named_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(DaemonError, match="ublkb7") as caught:
         control.find("/dev/ublkb7", tmp_path)
