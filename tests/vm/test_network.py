@@ -188,7 +188,9 @@ class Managed:
         self.guest = guest
         self.nic = str(self.installed_lane()["nic"])
         self.other = self.run(r"ls /sys/class/net | grep -v '^lo$\|" + self.nic + "'").output.strip()
-        self.show = f"ip -o -4 addr show {self.nic}; ip route show dev {self.nic} | sort"
+        # without who made a route: one that is put back is no longer the kernel's own
+        routes = f"ip route show dev {self.nic} | sed 's/ proto [a-z]*//' | sort"
+        self.show = f"ip -o -4 addr show {self.nic}; {routes}"
         self.before = self.state()
 
     def run(self, line: str, timeout_s: float = 60) -> Result:
