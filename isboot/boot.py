@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 FENCE_WAIT_S = 30.0  #: where LOGICAL UNIT RESET is refused: what most targets give a command at most
-MAX_REDIRECTS = 4
 
 Say = Callable[[str], None]
 

@@ -11,7 +11,6 @@ from isboot.values import LunFacts
 #: one command, however large the target lets it be. All tags at once are 4 GiB then, which a target that
 #: zeroes them at 150 MB/s does in half of a command's time
 MAX_RANGE_BYTES = 32 * MIB
-UNLIMITED = 0xFFFFFFFF  #: MAXIMUM UNMAP LBA COUNT that names no limit
 
 
 @dataclass(frozen=True, slots=True)

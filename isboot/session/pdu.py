@@ -17,7 +17,6 @@ from isboot.errors import ExitStatus, SessionError
 BHS_BYTES = 48
 DIGEST_BYTES = 4
 RESERVED_TAG = 0xFFFFFFFF  #: "no task": of an unsolicited NOP-In, of a NOP-Out that asks for no answer
-NO_LUN = bytes(8)
 
 #: RFC 7143 §11.17.1
 REJECT_REASONS = {
